@@ -1,0 +1,46 @@
+package config
+
+import (
+	"strconv"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// Type URLs of the resources on the xDS transport.
+const (
+	ListenerType  = "type.googleapis.com/weft.mesh.v1.Listener"
+	RouteType     = "type.googleapis.com/weft.mesh.v1.Route"
+	BackendType   = "type.googleapis.com/weft.mesh.v1.Backend"
+	EndpointsType = "type.googleapis.com/weft.mesh.v1.Endpoints"
+	ServiceType   = "type.googleapis.com/weft.mesh.v1.Service"
+)
+
+// Types lists the type URLs in the order in which a proxy must learn of them, so that what a resource names is there before it.
+func Types() []string {
+	return []string{EndpointsType, BackendType, RouteType, ServiceType, ListenerType}
+}
+
+// Resource is any of the messages above.
+type Resource interface {
+	proto.Message
+	GetName() string
+}
+
+// RevisionBackend is the name of the Backend and Endpoints of a Knative revision.
+func RevisionBackend(namespace, revision string) string {
+	return "revision/" + namespace + "/" + revision
+}
+
+// ServiceBackend is the name of the Backend and Endpoints of one port of a Kubernetes Service.
+func ServiceBackend(namespace, service string, port uint16, udp bool) string {
+	transport := "/tcp"
+	if udp {
+		transport = "/udp"
+	}
+	return "service/" + namespace + "/" + service + "/" + strconv.Itoa(int(port)) + transport
+}
+
+// KnativeRoute is the name of the Route that a serving.knative.dev Route compiles to.
+func KnativeRoute(namespace, name string) string {
+	return "knative/" + namespace + "/" + name
+}
