@@ -1,0 +1,238 @@
+package image
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// userAgent is what registries see.
+const userAgent = "weft"
+
+// layerAttempts is how often a layer is asked for when the connection breaks in its middle.
+const layerAttempts = 3
+
+// maxIndexDepth bounds indexes inside indexes.
+const maxIndexDepth = 4
+
+// PullOptions say how to pull. The zero value pulls anonymously.
+type PullOptions struct {
+	// Keychain has the credentials. With a *Keychain of ParsePullSecrets all that match are tried in turn, as kubelet does.
+	Keychain authn.Keychain
+	// Progress is called now and then, and once per finished layer, never concurrently. Nil is fine. When another call pulls the same
+	// reference at the same time, only the first call's Progress is called.
+	Progress func(Progress)
+}
+
+// Pull brings an image from its registry into the store, even when it is present: a tag may have moved, and the registry may refuse
+// these credentials. Layers that are present are not fetched again. Concurrent pulls of one reference with equal credentials share
+// the work. The error wraps one of the package's errors where the reason is known, and holds the registry's own words. A local name
+// is never asked of a registry: it is present or ErrNeverPull.
+func (s *Store) Pull(ctx context.Context, ref string, opts PullOptions) (Image, error) {
+	r, err := parseReference(ref)
+	if err != nil {
+		return Image{}, err
+	}
+	if r.local() {
+		return s.Resolve(ctx, ref)
+	}
+	auths, err := authenticators(ctx, opts.Keychain, r)
+	if err != nil {
+		return Image{}, fmt.Errorf("pulling %s: %w", r.name, err)
+	}
+	key, err := flightKey(ctx, r, auths)
+	if err != nil {
+		return Image{}, fmt.Errorf("pulling %s: %w", r.name, err)
+	}
+	img, err := s.pulls.do(ctx, key, func() (Image, error) { return s.pull(ctx, r, auths, opts.Progress) })
+	if err != nil {
+		return Image{}, fmt.Errorf("pulling %s: %w", r.name, err)
+	}
+	return img, nil
+}
+
+// authenticators returns what to try, at least one.
+func authenticators(ctx context.Context, kc authn.Keychain, r reference) ([]authn.Authenticator, error) {
+	if kc == nil {
+		return []authn.Authenticator{authn.Anonymous}, nil
+	}
+	if all, ok := kc.(*Keychain); ok {
+		return all.all(r.ref.Context()), nil
+	}
+	a, err := authn.Resolve(ctx, kc, r.ref.Context())
+	if err != nil {
+		return nil, fmt.Errorf("finding credentials: %w", err)
+	}
+	return []authn.Authenticator{a}, nil
+}
+
+// flightKey tells pulls apart that must not share a result: nobody gets an image on another's credentials.
+func flightKey(ctx context.Context, r reference, auths []authn.Authenticator) (string, error) {
+	sum := sha256.New()
+	for _, a := range auths {
+		c, err := authn.Authorization(ctx, a)
+		if err != nil {
+			return "", fmt.Errorf("finding credentials: %w", err)
+		}
+		if err := json.NewEncoder(sum).Encode(c); err != nil {
+			return "", fmt.Errorf("finding credentials: %w", err)
+		}
+	}
+	return r.name + " " + hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// pull is Pull for one caller.
+func (s *Store) pull(ctx context.Context, r reference, auths []authn.Authenticator, report func(Progress)) (Image, error) {
+	var desc *remote.Descriptor
+	var opts []remote.Option
+	var err error
+	for _, a := range auths {
+		opts = []remote.Option{
+			remote.WithContext(ctx), remote.WithAuth(a), remote.WithTransport(s.opts.Transport), remote.WithUserAgent(userAgent),
+		}
+		desc, err = remote.Get(r.ref, opts...)
+		if err = classify(err); !errors.Is(err, ErrUnauthorized) {
+			break
+		}
+	}
+	if err != nil {
+		return Image{}, err
+	}
+	img, err := s.selectImage(r, desc, opts, 0)
+	if err != nil {
+		return Image{}, classify(err)
+	}
+	b, digest, err := remoteBundle(img)
+	if err != nil {
+		return Image{}, classify(err)
+	}
+	top := target{RepoDigest: r.repo + "@" + desc.Digest.String()}
+	leaf := target{RepoDigest: r.repo + "@" + digest.String()}
+	names := map[string]target{top.RepoDigest: top, leaf.RepoDigest: leaf, r.name: top}
+	got, err := s.ingest(ctx, b, names, report)
+	if err != nil {
+		return Image{}, classify(err)
+	}
+	got.Name, got.RepoDigest = r.name, top.RepoDigest
+	return got, nil
+}
+
+// selectImage follows an index to the image for this machine.
+func (s *Store) selectImage(r reference, desc *remote.Descriptor, opts []remote.Option, depth int) (v1.Image, error) {
+	if !desc.MediaType.IsIndex() {
+		return desc.Image()
+	}
+	idx, err := desc.ImageIndex()
+	if err != nil {
+		return nil, fmt.Errorf("reading index: %w", err)
+	}
+	m, err := idx.IndexManifest()
+	if err != nil {
+		return nil, fmt.Errorf("reading index: %w", err)
+	}
+	child, err := s.choose(m.Manifests)
+	if err != nil {
+		return nil, err
+	}
+	if depth >= maxIndexDepth {
+		return nil, fmt.Errorf("reading index: more than %d levels", maxIndexDepth)
+	}
+	next, err := remote.Get(r.ref.Context().Digest(child.Digest.String()), opts...)
+	if err != nil {
+		return nil, err
+	}
+	return s.selectImage(r, next, opts, depth+1)
+}
+
+// choose picks the entry of an index for this machine: a matching platform, else a nested index or an only image that names none.
+func (s *Store) choose(entries []v1.Descriptor) (v1.Descriptor, error) {
+	var offered []string
+	var unnamed []v1.Descriptor
+	for _, d := range entries {
+		switch p := d.Platform; {
+		case !d.MediaType.IsIndex() && !d.MediaType.IsImage():
+		case p == nil || (p.OS == "" && p.Architecture == ""):
+			unnamed = append(unnamed, d)
+		case p.OS == platformOS && p.Architecture == s.opts.Architecture:
+			return d, nil
+		case p.OS != "unknown": // attestations of BuildKit
+			offered = append(offered, p.String())
+		}
+	}
+	if len(unnamed) == 1 {
+		return unnamed[0], nil
+	}
+	slices.Sort(offered)
+	return v1.Descriptor{}, fmt.Errorf("%w: need %s/%s, the index has %s", ErrPlatform, platformOS, s.opts.Architecture,
+		strings.Join(slices.Compact(offered), ", "))
+}
+
+// remoteBundle describes a registry's image. No layer is read yet.
+func remoteBundle(img v1.Image) (bundle, v1.Hash, error) {
+	var b bundle
+	digest, err := img.Digest()
+	if err != nil {
+		return b, digest, fmt.Errorf("reading manifest: %w", err)
+	}
+	if b.manifest, err = img.RawManifest(); err != nil {
+		return b, digest, fmt.Errorf("reading manifest: %w", err)
+	}
+	if b.config, err = img.RawConfigFile(); err != nil {
+		return b, digest, fmt.Errorf("reading configuration: %w", err)
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return b, digest, fmt.Errorf("reading manifest: %w", err)
+	}
+	for _, l := range layers {
+		diff, err := l.DiffID()
+		if err != nil {
+			return b, digest, fmt.Errorf("reading configuration: %w", err)
+		}
+		size, err := l.Size()
+		if err != nil {
+			return b, digest, fmt.Errorf("reading manifest: %w", err)
+		}
+		b.layers = append(b.layers, layerSource{
+			diffHex: diff.Hex, size: size,
+			open: func(context.Context) (io.ReadCloser, error) { return l.Compressed() },
+		})
+	}
+	return b, digest, nil
+}
+
+// classify adds the package's error to a registry's answer.
+func classify(err error) error {
+	var te *transport.Error
+	if err == nil || !errors.As(err, &te) {
+		return err
+	}
+	for _, d := range te.Errors {
+		switch d.Code {
+		case transport.ManifestUnknownErrorCode, transport.NameUnknownErrorCode, transport.BlobUnknownErrorCode:
+			return fmt.Errorf("%w: %w", ErrNotFound, err)
+		case transport.UnauthorizedErrorCode, transport.DeniedErrorCode:
+			return fmt.Errorf("%w: %w", ErrUnauthorized, err)
+		}
+	}
+	switch te.StatusCode {
+	case http.StatusNotFound:
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fmt.Errorf("%w: %w", ErrUnauthorized, err)
+	}
+	return err
+}
+
