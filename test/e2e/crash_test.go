@@ -17,7 +17,7 @@ func TestCrashOfTheProxy(t *testing.T) {
 	u := newUser(t, shared)
 	s := u.deploy("survivor", annotate("window", "6s"))
 	u.mustGet(s.Status.URL, "/")
-	old := u.proxyPID(t)
+	old := u.proxyPID()
 	if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func TestCrashOfTheProxy(t *testing.T) {
 		}
 		return nil
 	})
-	if got := u.proxyPID(t); got == old {
+	if got := u.proxyPID(); got == old {
 		t.Errorf("the proxy still has pid %d", got)
 	}
 }
@@ -42,11 +42,11 @@ func TestCrashOfWeft(t *testing.T) {
 	if len(before) != 1 {
 		t.Fatalf("%d pods before the crash, want 1", len(before))
 	}
-	proxy := u.proxyPID(t)
+	proxy := u.proxyPID()
 	flow := u.send(4, s.Status.URL, "/")
 	flow.waitSent(u, 100)
 
-	if err := shared.kill(); err != nil {
+	if err := shared.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	flow.waitSent(u, 200)
@@ -58,7 +58,7 @@ func TestCrashOfWeft(t *testing.T) {
 		}
 		parked <- a
 	}()
-	if err := shared.start(); err != nil {
+	if err := shared.Run(); err != nil {
 		t.Fatal(err)
 	}
 	if a := <-parked; a.status != http.StatusOK {
@@ -69,7 +69,7 @@ func TestCrashOfWeft(t *testing.T) {
 		t.Errorf("%d of %d requests failed while weft was killed and started, the first: %s", len(failures), sent, failures[0])
 	}
 
-	if got := u.proxyPID(t); got != proxy {
+	if got := u.proxyPID(); got != proxy {
 		t.Errorf("the proxy has pid %d, want %d: it was restarted, not adopted", got, proxy)
 	}
 	after := u.pods("adopted")
@@ -113,7 +113,7 @@ func TestOutOfMemory(t *testing.T) {
 	u := newUser(t, shared)
 	s := u.service("hungry", annotate("min-scale", "1"))
 	s.Spec.Template.Spec.Containers[0].Resources = corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: quantity("64Mi")}}
-	if err := u.kube.Create(t.Context(), s); err != nil {
+	if err := u.Kube.Create(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	s = u.waitReady("hungry")

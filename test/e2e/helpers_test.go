@@ -17,20 +17,22 @@ import (
 	"knative.dev/pkg/apis"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/weft-dev/weft/test/platform"
 )
 
 // user is one test's place on a platform: a namespace of its own, removed at the end.
 type user struct {
 	*testing.T
-	*platform
+	*platform.Platform
 	namespace string
 }
 
-func newUser(t *testing.T, p *platform) *user {
+func newUser(t *testing.T, p *platform.Platform) *user {
 	t.Helper()
 	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(strings.TrimPrefix(t.Name(), "Test")))
-	u := &user{T: t, platform: p, namespace: name[:min(len(name), 40)]}
-	if err := p.kube.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: u.namespace}}); err != nil {
+	u := &user{T: t, Platform: p, namespace: name[:min(len(name), 40)]}
+	if err := p.Kube.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: u.namespace}}); err != nil {
 		t.Fatalf("creating namespace: %v", err)
 	}
 	t.Cleanup(func() {
@@ -39,7 +41,7 @@ func newUser(t *testing.T, p *platform) *user {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		_ = p.kube.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: u.namespace}})
+		_ = p.Kube.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: u.namespace}})
 	})
 	return u
 }
@@ -51,7 +53,7 @@ func (u *user) describe() {
 		{"get", "events", "--sort-by=.lastTimestamp"},
 		{"get", "ksvc", "-o", "yaml"},
 	} {
-		out, _ := u.weft(append([]string{"kubectl", "-n", u.namespace}, args...)...)
+		out, _ := u.Weft(append([]string{"kubectl", "-n", u.namespace}, args...)...)
 		u.Logf("kubectl %s\n%s", strings.Join(args, " "), out)
 	}
 }
@@ -59,7 +61,7 @@ func (u *user) describe() {
 // must fails the test when the command line tool does.
 func (u *user) must(args ...string) string {
 	u.Helper()
-	out, err := u.weft(args...)
+	out, err := u.Weft(args...)
 	if err != nil {
 		u.Fatalf("weft %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
@@ -77,7 +79,7 @@ func (u *user) wait(limit time.Duration, what string, check func() error) {
 	ctx, cancel := context.WithTimeout(u.Context(), limit)
 	defer cancel()
 	start := time.Now()
-	if err := poll(ctx, check); err != nil {
+	if err := platform.Poll(ctx, check); err != nil {
 		u.Fatalf("%s: not within %s: %v", what, limit, err)
 	}
 	u.Logf("%s after %s", what, time.Since(start).Round(time.Millisecond))
@@ -129,7 +131,7 @@ func portName(name string) option {
 func (u *user) deploy(name string, options ...option) *servingv1.Service {
 	u.Helper()
 	s := u.service(name, options...)
-	if err := u.kube.Create(u.Context(), s); err != nil {
+	if err := u.Kube.Create(u.Context(), s); err != nil {
 		u.Fatalf("creating service %s: %v", name, err)
 	}
 	return u.waitReady(name)
@@ -144,13 +146,13 @@ func (u *user) update(name string, change func(*servingv1.Service)) {
 			return err
 		}
 		change(s)
-		return u.kube.Update(u.Context(), s)
+		return u.Kube.Update(u.Context(), s)
 	})
 }
 
 func (u *user) load(name string) (*servingv1.Service, error) {
 	var s servingv1.Service
-	err := u.kube.Get(u.Context(), client.ObjectKey{Namespace: u.namespace, Name: name}, &s)
+	err := u.Kube.Get(u.Context(), client.ObjectKey{Namespace: u.namespace, Name: name}, &s)
 	return &s, err
 }
 
@@ -199,7 +201,7 @@ func (u *user) waitCondition(limit time.Duration, name string, kind apis.Conditi
 func (u *user) pods(name string) []corev1.Pod {
 	u.Helper()
 	var list corev1.PodList
-	if err := u.kube.List(u.Context(), &list, client.InNamespace(u.namespace), client.MatchingLabels{"serving.knative.dev/service": name}); err != nil {
+	if err := u.Kube.List(u.Context(), &list, client.InNamespace(u.namespace), client.MatchingLabels{"serving.knative.dev/service": name}); err != nil {
 		u.Fatalf("listing pods: %v", err)
 	}
 	var live []corev1.Pod
@@ -242,7 +244,7 @@ func (u *user) do(ctx context.Context, method string, target *apis.URL, path str
 	if err != nil {
 		return answer{}, err
 	}
-	response, err := u.http.Do(request)
+	response, err := u.HTTP.Do(request)
 	if err != nil {
 		return answer{}, err
 	}
@@ -314,4 +316,13 @@ func (l *traffic) waitSent(u *user, n int64) {
 		}
 		return nil
 	})
+}
+
+func (u *user) proxyPID() int {
+	u.Helper()
+	pid, err := u.ProxyPID()
+	if err != nil {
+		u.Fatal(err)
+	}
+	return pid
 }

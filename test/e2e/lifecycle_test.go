@@ -14,22 +14,24 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/weft-dev/weft/test/platform"
 )
 
 // TestUpDownAndPurge uses a platform of its own, beside the shared one.
 func TestUpDownAndPurge(t *testing.T) {
 	t.Parallel()
-	p, err := startPlatform("e2e-own", 1)
+	p, err := platform.Start("e2e-own", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	purged := false
 	t.Cleanup(func() {
 		if !purged {
-			_ = p.destroy()
+			_ = p.Destroy()
 		}
 	})
-	info, err := os.Stat(filepath.Join(p.stateDir, "kubeconfig"))
+	info, err := os.Stat(filepath.Join(p.StateDir, "kubeconfig"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,42 +39,42 @@ func TestUpDownAndPurge(t *testing.T) {
 		t.Errorf("the kubeconfig has mode %o, want 600", mode)
 	}
 
-	second := exec.CommandContext(t.Context(), filepath.Join(p.bin, "weft"), p.flags...)
+	second := exec.CommandContext(t.Context(), filepath.Join(p.Bin, "weft"), p.Flags...)
 	out, err := second.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), strconv.Itoa(p.up.Process.Pid)) || strings.Count(strings.TrimSpace(string(out)), "\n") != 0 {
-		t.Errorf("a second weft up gave %v, want one line that names the first one's pid %d:\n%s", err, p.up.Process.Pid, out)
+	if err == nil || !strings.Contains(string(out), strconv.Itoa(p.PID())) || strings.Count(strings.TrimSpace(string(out)), "\n") != 0 {
+		t.Errorf("a second weft up gave %v, want one line that names the first one's pid %d:\n%s", err, p.PID(), out)
 	}
 
 	// The state survives an orderly stop and start.
 	kept := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "kept", Namespace: "default"}, Data: map[string]string{"a": "b"}}
-	if err := p.kube.Create(t.Context(), kept); err != nil {
+	if err := p.Kube.Create(t.Context(), kept); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := p.weft("down"); err != nil {
+	if out, err := p.Weft("down"); err != nil {
 		t.Fatalf("weft down: %v\n%s", err, out)
 	}
-	<-p.exited
-	if err := p.start(); err != nil {
+	<-p.Exited
+	if err := p.Run(); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.kube.Get(t.Context(), client.ObjectKeyFromObject(kept), kept); err != nil {
+	if err := p.Kube.Get(t.Context(), client.ObjectKeyFromObject(kept), kept); err != nil {
 		t.Errorf("an object from before the restart: %v", err)
 	}
-	if out, err := p.weft("status"); err != nil || !strings.Contains(out, p.stateDir) {
+	if out, err := p.Weft("status"); err != nil || !strings.Contains(out, p.StateDir) {
 		t.Errorf("weft status gave %v and does not say where the state is:\n%s", err, out)
 	}
 
-	if err := p.destroy(); err != nil {
+	if err := p.Destroy(); err != nil {
 		t.Fatal(err)
 	}
 	purged = true
 	assertNothingLeft(t, p)
 }
 
-func assertNothingLeft(t *testing.T, p *platform) {
+func assertNothingLeft(t *testing.T, p *platform.Platform) {
 	t.Helper()
-	if _, err := netlink.LinkByName(p.name + "0"); err == nil {
-		t.Errorf("the bridge %s0 is left", p.name)
+	if _, err := netlink.LinkByName(p.Name + "0"); err == nil {
+		t.Errorf("the bridge %s0 is left", p.Name)
 	}
 	conn, err := nftables.New()
 	if err != nil {
@@ -83,7 +85,7 @@ func assertNothingLeft(t *testing.T, p *platform) {
 		t.Fatal(err)
 	}
 	for _, table := range tables {
-		if table.Name == p.name || strings.HasPrefix(table.Name, p.name+"-") {
+		if table.Name == p.Name || strings.HasPrefix(table.Name, p.Name+"-") {
 			t.Errorf("the nftables table %s is left", table.Name)
 		}
 	}
@@ -91,15 +93,15 @@ func assertNothingLeft(t *testing.T, p *platform) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(mounts), p.stateDir) {
-		t.Errorf("mounts below %s are left", p.stateDir)
+	if strings.Contains(string(mounts), p.StateDir) {
+		t.Errorf("mounts below %s are left", p.StateDir)
 	}
 	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range processes {
-		if cmdline, err := os.ReadFile(path); err == nil && strings.Contains(string(cmdline), p.stateDir) {
+		if cmdline, err := os.ReadFile(path); err == nil && strings.Contains(string(cmdline), p.StateDir) {
 			t.Errorf("a process is left: %s", strings.ReplaceAll(string(cmdline), "\x00", " "))
 		}
 	}
@@ -126,7 +128,7 @@ func TestUpRefusesWithOneLine(t *testing.T) {
 		{"bad name", "name", []string{"--state-dir", t.TempDir(), "--name", "Not Good"}},
 		{"overlapping networks", "overlap", []string{"--state-dir", t.TempDir(), "--name", "e2e-no", "--pod-cidr", "10.1.0.0/16", "--service-cidr", "10.1.2.0/24"}},
 	} {
-		cmd := exec.CommandContext(t.Context(), filepath.Join(shared.bin, "weft"), append([]string{"up"}, tc.flags...)...)
+		cmd := exec.CommandContext(t.Context(), filepath.Join(shared.Bin, "weft"), append([]string{"up"}, tc.flags...)...)
 		out, err := cmd.CombinedOutput()
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		if err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(lines[len(lines)-1], tc.want) || len(lines) != 1 {

@@ -29,16 +29,16 @@ func TestLogsExecAndPortForward(t *testing.T) {
 	if out := u.kubectl("logs", pod, "-c", "user-container"); !strings.Contains(out, "listening on 8080") {
 		t.Errorf("logs show %q", out)
 	}
-	out, err := u.weftInput("", "kubectl", "-n", u.namespace, "exec", pod, "--", "/ko-app/server", "--help")
+	out, err := u.WeftInput("", "kubectl", "-n", u.namespace, "exec", pod, "--", "/ko-app/server", "--help")
 	if err == nil || !strings.Contains(out, "address already in use") {
 		t.Errorf("a second server in the container ended with %v, want its own error about the port:\n%s", err, out)
 	}
-	if out, err := u.weft("kubectl", "-n", u.namespace, "exec", pod, "--", "/no/such/file"); err == nil {
+	if out, err := u.Weft("kubectl", "-n", u.namespace, "exec", pod, "--", "/no/such/file"); err == nil {
 		t.Errorf("exec of a missing file succeeded: %s", out)
 	}
 
-	following := exec.CommandContext(t.Context(), filepath.Join(u.bin, "weft"), "kubectl", "-n", u.namespace, "logs", "-f", pod)
-	following.Env = append(os.Environ(), "WEFT_STATE_DIR="+u.stateDir, "KUBECONFIG=")
+	following := exec.CommandContext(t.Context(), filepath.Join(u.Bin, "weft"), "kubectl", "-n", u.namespace, "logs", "-f", pod)
+	following.Env = append(os.Environ(), "WEFT_STATE_DIR="+u.StateDir, "KUBECONFIG=")
 	var followed strings.Builder
 	following.Stdout = &followed
 	if err := following.Start(); err != nil {
@@ -57,7 +57,7 @@ func TestLogsExecAndPortForward(t *testing.T) {
 		_, err := u.get(s.Status.URL, "/")
 		return err
 	})
-	forward := exec.CommandContext(t.Context(), filepath.Join(u.bin, "weft"), "kubectl", "-n", u.namespace, "port-forward", "pod/"+pod, ":8080")
+	forward := exec.CommandContext(t.Context(), filepath.Join(u.Bin, "weft"), "kubectl", "-n", u.namespace, "port-forward", "pod/"+pod, ":8080")
 	forward.Env = following.Env
 	stdout, err := forward.StdoutPipe()
 	if err != nil {
@@ -96,7 +96,7 @@ func TestPodSeesItsConfiguration(t *testing.T) {
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "settings", Namespace: u.namespace}, Data: map[string]string{"color": "green", "app.conf": "a=1\n"}},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "keys", Namespace: u.namespace}, StringData: map[string]string{"token": "s3cret"}},
 	} {
-		if err := u.kube.Create(t.Context(), object); err != nil {
+		if err := u.Kube.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -121,7 +121,7 @@ func TestPodSeesItsConfiguration(t *testing.T) {
 		}}}},
 		{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 	}
-	if err := u.kube.Create(t.Context(), s); err != nil {
+	if err := u.Kube.Create(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	s = u.waitReady("configured")
@@ -170,7 +170,7 @@ func TestPlainPodsAndServices(t *testing.T) {
 	service.Spec.Selector = labels
 	service.Spec.Ports = []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(8000)}}
 	for _, object := range []client.Object{service, pod} {
-		if err := u.kube.Create(t.Context(), object); err != nil {
+		if err := u.Kube.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -188,7 +188,7 @@ func TestPlainPodsAndServices(t *testing.T) {
 			return nil
 		})
 	}
-	if err := u.kube.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
+	if err := u.Kube.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
 		t.Fatal(err)
 	}
 	response, err := http.Get("http://" + service.Spec.ClusterIP + "/")
@@ -214,12 +214,12 @@ func TestWaitingReasons(t *testing.T) {
 	} {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: tc.name, Namespace: u.namespace}}
 		pod.Spec.Containers = []corev1.Container{{Name: "main", Image: tc.image, ImagePullPolicy: corev1.PullPolicy(tc.policy)}}
-		if err := u.kube.Create(t.Context(), pod); err != nil {
+		if err := u.Kube.Create(t.Context(), pod); err != nil {
 			t.Fatal(err)
 		}
 		for _, want := range tc.want {
 			u.wait(60*time.Second, tc.name+" shows "+want, func() error {
-				if err := u.kube.Get(t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
+				if err := u.Kube.Get(t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
 					return err
 				}
 				for _, c := range pod.Status.ContainerStatuses {

@@ -63,7 +63,7 @@ func TestLargeBodyWithTrailerStreamsBothWays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, err := u.http.Do(request)
+	response, err := u.HTTP.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestWebSocket(t *testing.T) {
 	s := u.deploy("socket", annotate("window", "6s"))
 	u.waitPods(60*time.Second, "socket", 0)
 	dialer := websocket.Dialer{NetDialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", u.httpPort))
+		return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", u.HTTPPort))
 	}}
 	conn, response, err := dialer.DialContext(t.Context(), "ws://"+s.Status.URL.Host+"/websocket", nil)
 	if err != nil {

@@ -18,7 +18,7 @@ func TestServiceAnswersAtItsURL(t *testing.T) {
 	u := newUser(t, shared)
 	s := u.deploy("hello", env("VERSION", "one"))
 
-	wantURL := fmt.Sprintf("http://hello.%s.localhost:%d", u.namespace, u.httpPort)
+	wantURL := fmt.Sprintf("http://hello.%s.localhost:%d", u.namespace, u.HTTPPort)
 	if got := s.Status.URL.String(); got != wantURL {
 		t.Errorf("status.url is %q, want %q", got, wantURL)
 	}
@@ -156,7 +156,7 @@ func TestTwentyServicesColdStartAtOnce(t *testing.T) {
 	services := make([]*servingv1.Service, n)
 	for i := range n {
 		services[i] = u.service(fmt.Sprintf("cold-%d", i), annotate("window", "6s"))
-		if err := u.kube.Create(u.Context(), services[i]); err != nil {
+		if err := u.Kube.Create(u.Context(), services[i]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -250,7 +250,7 @@ func TestBadServiceIsRefusedWithItsFieldPath(t *testing.T) {
 		{"scale bounds", `{"template":{"metadata":{"annotations":{"autoscaling.knative.dev/min-scale":"x"}},"spec":{"containers":[{"image":"x"}]}}}`, "autoscaling.knative.dev/min-scale"},
 	} {
 		yaml := fmt.Sprintf(`{"apiVersion":"serving.knative.dev/v1","kind":"Service","metadata":{"name":"bad"},"spec":%s}`, tc.spec)
-		out, err := u.weftInput(yaml, "kubectl", "-n", u.namespace, "apply", "-f", "-")
+		out, err := u.WeftInput(yaml, "kubectl", "-n", u.namespace, "apply", "-f", "-")
 		if err == nil || !strings.Contains(out, tc.want) {
 			t.Errorf("%s: apply gave %v, want a refusal that names %q:\n%s", tc.name, err, tc.want, out)
 		}

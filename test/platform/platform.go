@@ -1,4 +1,4 @@
-package e2e
+package platform
 
 import (
 	"bytes"
@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,57 +24,32 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// serverImage is built from ./server before the first test.
-const serverImage = "dev.local/e2e-server:v1"
+// Platform is a running `weft up`.
+type Platform struct {
+	// Name of the instance.
+	Name string
+	// StateDir is a temporary directory that Destroy removes.
+	StateDir string
+	// Bin is the directory of the binaries under test.
+	Bin string
+	// HTTPPort is the gateway's port, MetricsPort the proxy's.
+	HTTPPort, MetricsPort int
+	// Flags are the arguments of `weft up`, so that a test can run it again.
+	Flags []string
+	// Kube reads and writes the platform's API as its administrator.
+	Kube client.WithWatch
+	// HTTP dials the gateway whatever a URL's host is.
+	HTTP *http.Client
+	// Exited is closed when `weft up` has ended.
+	Exited chan struct{}
 
-// shared is the platform that all tests use, except those that must have one of their own.
-var shared *platform
-
-func TestMain(m *testing.M) {
-	os.Exit(runMain(m))
+	up      *exec.Cmd
+	exitErr error // set before Exited is closed
 }
 
-func runMain(m *testing.M) int {
-	p, err := startPlatform("e2e", 0)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "starting the platform:", err)
-		return 1
-	}
-	shared = p
-	code := 1
-	if out, err := p.weft("image", "build", serverImage, "./server"); err != nil {
-		fmt.Fprintf(os.Stderr, "building the test server's image: %v\n%s", err, out)
-	} else {
-		code = m.Run()
-	}
-	if code != 0 {
-		p.dumpLogs()
-	}
-	if err := p.destroy(); err != nil {
-		fmt.Fprintln(os.Stderr, "removing the platform:", err)
-		return 1
-	}
-	return code
-}
-
-// platform is a running `weft up`.
-type platform struct {
-	name     string
-	stateDir string
-	bin      string
-	httpPort int
-	metrics  int
-	flags    []string
-	kube     client.WithWatch
-	http     *http.Client
-	up       *exec.Cmd
-	// exited is closed when up has ended with exitErr.
-	exited  chan struct{}
-	exitErr error
-}
-
-// startPlatform starts a platform whose networks are chosen by index, so that several can run beside each other.
-func startPlatform(name string, index int) (*platform, error) {
+// Start starts a platform whose networks are chosen by index, so that several can run beside each other.
+// The binaries are those in $WEFT_BIN, or in bin/ of the repository when a test of a folder two levels deep runs.
+func Start(name string, index int) (*Platform, error) {
 	bin := os.Getenv("WEFT_BIN")
 	if bin == "" {
 		bin = filepath.Join("..", "..", "bin")
@@ -95,21 +69,21 @@ func startPlatform(name string, index int) (*platform, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &platform{name: name, stateDir: stateDir, bin: bin, httpPort: ports[0], metrics: ports[3]}
-	p.flags = []string{
+	p := &Platform{Name: name, StateDir: stateDir, Bin: bin, HTTPPort: ports[0], MetricsPort: ports[3]}
+	p.Flags = []string{
 		"up", "--state-dir", stateDir, "--name", name,
 		"--http-port", strconv.Itoa(ports[0]), "--https-port", strconv.Itoa(ports[1]), "--api-port", strconv.Itoa(ports[2]), "--metrics-port", strconv.Itoa(ports[3]),
 		"--pod-cidr", fmt.Sprintf("10.%d.0.0/16", 211+2*index), "--service-cidr", fmt.Sprintf("10.%d.0.0/16", 212+2*index),
 	}
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(p.httpPort))
-	p.http = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(p.HTTPPort))
+	p.HTTP = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 		},
 		MaxIdleConnsPerHost: 256,
 	}}
-	if err := p.start(); err != nil {
-		return nil, errors.Join(err, p.destroy())
+	if err := p.Run(); err != nil {
+		return nil, errors.Join(err, p.Destroy())
 	}
 	return p, nil
 }
@@ -128,29 +102,29 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-// start runs `weft up` in the foreground of a session of its own and waits until its node is ready and its gateway answers.
-func (p *platform) start() error {
-	log, err := os.OpenFile(filepath.Join(p.stateDir, "e2e-up.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// Run runs `weft up` in the foreground of a session of its own and waits until its node is ready and its gateway answers.
+func (p *Platform) Run() error {
+	log, err := os.OpenFile(filepath.Join(p.StateDir, "e2e-up.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	p.up = exec.Command(filepath.Join(p.bin, "weft"), p.flags...)
+	p.up = exec.Command(filepath.Join(p.Bin, "weft"), p.Flags...)
 	p.up.Stdout, p.up.Stderr = log, log
 	p.up.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := p.up.Start(); err != nil {
 		return err
 	}
-	p.exited = make(chan struct{})
+	p.Exited = make(chan struct{})
 	go func() {
 		p.exitErr = p.up.Wait()
-		close(p.exited)
+		close(p.Exited)
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
-	return poll(ctx, func() error {
+	return Poll(ctx, func() error {
 		select {
-		case <-p.exited:
+		case <-p.Exited:
 			cancel()
 			return fmt.Errorf("weft up ended: %w", p.exitErr)
 		default:
@@ -160,16 +134,16 @@ func (p *platform) start() error {
 }
 
 // ready connects to the API and reports what is not there yet.
-func (p *platform) ready(ctx context.Context) error {
-	if p.kube == nil {
-		kube, err := connect(filepath.Join(p.stateDir, "kubeconfig"))
+func (p *Platform) ready(ctx context.Context) error {
+	if p.Kube == nil {
+		kube, err := connect(filepath.Join(p.StateDir, "kubeconfig"))
 		if err != nil {
 			return err
 		}
-		p.kube = kube
+		p.Kube = kube
 	}
 	var nodes corev1.NodeList
-	if err := p.kube.List(ctx, &nodes); err != nil {
+	if err := p.Kube.List(ctx, &nodes); err != nil {
 		return err
 	}
 	for _, node := range nodes.Items {
@@ -182,12 +156,12 @@ func (p *platform) ready(ctx context.Context) error {
 	return fmt.Errorf("none of %d nodes is ready", len(nodes.Items))
 }
 
-func (p *platform) gatewayAnswers(ctx context.Context) error {
+func (p *Platform) gatewayAnswers(ctx context.Context) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://nothing.invalid/", http.NoBody)
 	if err != nil {
 		return err
 	}
-	response, err := p.http.Do(request)
+	response, err := p.HTTP.Do(request)
 	if err != nil {
 		return err
 	}
@@ -211,8 +185,8 @@ func connect(kubeconfig string) (client.WithWatch, error) {
 	return client.NewWithWatch(config, client.Options{Scheme: scheme})
 }
 
-// poll tries until fn returns nil or ctx ends, and returns what was wrong last.
-func poll(ctx context.Context, fn func() error) error {
+// Poll tries until fn returns nil or ctx ends, and returns what was wrong last.
+func Poll(ctx context.Context, fn func() error) error {
 	ticker := time.NewTicker(25 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -228,43 +202,47 @@ func poll(ctx context.Context, fn func() error) error {
 	}
 }
 
-// weft runs the command line tool against this platform and returns what it printed.
-func (p *platform) weft(args ...string) (string, error) {
-	return p.weftInput("", args...)
+// Weft runs the command line tool against this platform and returns what it printed.
+func (p *Platform) Weft(args ...string) (string, error) {
+	return p.WeftInput("", args...)
 }
 
-func (p *platform) weftInput(stdin string, args ...string) (string, error) {
+// WeftInput is Weft with something on standard input.
+func (p *Platform) WeftInput(stdin string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, "weft"), args...)
-	cmd.Env = append(os.Environ(), "WEFT_STATE_DIR="+p.stateDir, "KUBECONFIG=")
+	cmd := exec.CommandContext(ctx, filepath.Join(p.Bin, "weft"), args...)
+	cmd.Env = append(os.Environ(), "WEFT_STATE_DIR="+p.StateDir, "KUBECONFIG=")
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
-// kill ends weft with SIGKILL, as a crash would.
-func (p *platform) kill() error {
+// Kill ends weft with SIGKILL, as a crash would.
+func (p *Platform) Kill() error {
 	if err := p.up.Process.Kill(); err != nil {
 		return err
 	}
-	<-p.exited
+	<-p.Exited
 	return nil
 }
 
-// destroy stops the platform and removes all that it made.
-func (p *platform) destroy() error {
-	out, err := p.weft("down", "--purge")
+// Destroy stops the platform and removes all that it made.
+func (p *Platform) Destroy() error {
+	out, err := p.Weft("down", "--purge")
 	if err != nil {
 		err = fmt.Errorf("weft down --purge: %w\n%s", err, out)
 	}
-	return errors.Join(err, os.RemoveAll(p.stateDir))
+	return errors.Join(err, os.RemoveAll(p.StateDir))
 }
 
-// dumpLogs prints the end of every log, for the person who reads a failed run.
-func (p *platform) dumpLogs() {
-	logs, _ := filepath.Glob(filepath.Join(p.stateDir, "logs", "*.log"))
-	for _, path := range append(logs, filepath.Join(p.stateDir, "e2e-up.log")) {
+// PID is the process id of `weft up`.
+func (p *Platform) PID() int { return p.up.Process.Pid }
+
+// DumpLogs prints the end of every log, for the person who reads a failed run.
+func (p *Platform) DumpLogs() {
+	logs, _ := filepath.Glob(filepath.Join(p.StateDir, "logs", "*.log"))
+	for _, path := range append(logs, filepath.Join(p.StateDir, "e2e-up.log")) {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			continue
@@ -277,23 +255,17 @@ func (p *platform) dumpLogs() {
 	}
 }
 
-// proxyPID finds the data plane's process by its command line.
-func (p *platform) proxyPID(t *testing.T) int {
-	t.Helper()
+// ProxyPID finds the data plane's process by its command line.
+func (p *Platform) ProxyPID() (int, error) {
 	entries, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
 	for _, path := range entries {
 		cmdline, err := os.ReadFile(path)
-		if err == nil && bytes.Contains(cmdline, []byte("weft-proxy")) && bytes.Contains(cmdline, []byte(p.stateDir)) {
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return pid
+		if err == nil && bytes.Contains(cmdline, []byte("weft-proxy")) && bytes.Contains(cmdline, []byte(p.StateDir)) {
+			return strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		}
 	}
-	t.Fatal("no weft-proxy runs for this platform")
-	return 0
+	return 0, errors.New("no weft-proxy runs for this platform")
 }
