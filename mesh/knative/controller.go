@@ -1,0 +1,133 @@
+package knative
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/weft-dev/weft/mesh/config"
+	"github.com/weft-dev/weft/mesh/distribute"
+)
+
+// Distributor takes what is compiled to the proxies. *distribute.Server is the one of the product.
+type Distributor interface {
+	// Apply makes a batch of changes that reaches each proxy as a whole. It does not wait for proxies.
+	Apply(upserts []config.Resource, deletes []distribute.Key) error
+	// Acked reports whether every connected proxy holds this version of a resource, or why not.
+	Acked(typeURL, name, version string) (bool, string)
+	// Watch collects names for which the answer of Acked may have changed.
+	Watch(typeURL string) *distribute.Watch
+	// Hold keeps everything from the proxies until it is released.
+	Hold(who string) (release func())
+}
+
+var _ Distributor = (*distribute.Server)(nil)
+
+// Options of AddToManager. The zero value works.
+type Options struct {
+	Naming Naming
+}
+
+// Controller compiles Routes as they change.
+type Controller struct {
+	client      client.Client
+	distributor Distributor
+	naming      Naming
+	table       *table
+	programmed  *programmed
+	changes     chan event.GenericEvent
+}
+
+// AddToManager adds the compiler of Routes to a manager. It must be called before the distributor accepts proxies: they get nothing
+// until all Routes that exist at the start are compiled.
+func AddToManager(mgr manager.Manager, distributor Distributor, opts Options) (*Controller, error) {
+	c := newController(mgr.GetClient(), distributor, opts)
+	err := ctrl.NewControllerManagedBy(mgr).
+		Named("mesh-knative").
+		For(&servingv1.Route{}).
+		Watches(&servingv1.Revision{}, handler.EnqueueRequestsFromMapFunc(c.routesOf)).
+		Complete(c)
+	if err != nil {
+		return nil, fmt.Errorf("adding the compiler of routes: %w", err)
+	}
+	release := distributor.Hold("knative routes")
+	if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		defer release()
+		return c.first(ctx)
+	})); err != nil {
+		return nil, fmt.Errorf("adding the first pass over routes: %w", err)
+	}
+	if err := mgr.Add(manager.RunnableFunc(c.observe)); err != nil {
+		return nil, fmt.Errorf("adding the observer of acknowledgements: %w", err)
+	}
+	return c, nil
+}
+
+func newController(cl client.Client, distributor Distributor, opts Options) *Controller {
+	return &Controller{
+		client:      cl,
+		distributor: distributor,
+		naming:      opts.Naming,
+		table:       newTable(),
+		programmed:  newProgrammed(),
+		changes:     make(chan event.GenericEvent),
+	}
+}
+
+// first compiles all Routes that exist. The manager runs it after its caches have synced.
+func (c *Controller) first(ctx context.Context) error {
+	var routes servingv1.RouteList
+	if err := c.client.List(ctx, &routes); err != nil {
+		return fmt.Errorf("listing routes: %w", err)
+	}
+	for i := range routes.Items {
+		c.programmed.restore(&routes.Items[i], c.compile(&routes.Items[i]))
+	}
+	c.programmed.restored()
+	for i := range routes.Items {
+		if _, err := c.Reconcile(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&routes.Items[i])}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// routesOf maps a Revision to the Routes that send traffic to it.
+func (c *Controller) routesOf(_ context.Context, rev client.Object) []reconcile.Request {
+	var requests []reconcile.Request
+	for _, key := range c.table.usersOf(config.RevisionBackend(rev.GetNamespace(), rev.GetName())) {
+		requests = append(requests, reconcile.Request{NamespacedName: key})
+	}
+	return requests
+}
+
+var _ reconcile.Reconciler = (*Controller)(nil)
+
+// compile is the part of a Route's compilation that does not look at other Routes.
+func (c *Controller) compile(route *servingv1.Route) *compiled {
+	result := &compiled{
+		key:     types.NamespacedName{Namespace: route.Namespace, Name: route.Name},
+		created: route.CreationTimestamp.Time,
+		route:   Compile(route, c.naming),
+	}
+	seen := make(map[string]bool)
+	for _, vh := range result.route.GetVirtualHosts() {
+		for _, rule := range vh.GetRules() {
+			for _, split := range rule.GetSplits() {
+				if !seen[split.GetBackend()] {
+					seen[split.GetBackend()] = true
+					result.backends = append(result.backends, split.GetBackend())
+				}
+			}
+		}
+	}
+	return result
+}

@@ -1,0 +1,159 @@
+package knative
+
+import (
+	"context"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"github.com/weft-dev/weft/mesh/config"
+	"github.com/weft-dev/weft/mesh/distribute"
+)
+
+// RouteProgrammed reports whether the proxies route by exactly the status of this Route, or why they do not, in words for its IngressReady
+// condition. Once they do, it stays true for that status while proxies come and go: one that restarts takes up the same
+// configuration before it serves. It may be called concurrently and does not modify the Route.
+func (c *Controller) RouteProgrammed(route *servingv1.Route) (ok bool, why string) {
+	want := c.compile(route)
+	if len(want.route.GetVirtualHosts()) == 0 {
+		return false, "the route has no traffic target yet"
+	}
+	if c.programmed.starting() && ingressReady(route) {
+		return true, ""
+	}
+	version, conflict := c.table.want(want)
+	if conflict != "" {
+		return false, conflict
+	}
+	ok, why = c.acked(want, version)
+	switch {
+	case ok:
+		c.programmed.remember(want.key, version)
+		return true, ""
+	case c.programmed.at(want.key, version) && !strings.Contains(why, "rejected"):
+		return true, ""
+	}
+	return false, why
+}
+
+// acked asks for the backends first, because a Route whose revision the mesh does not know is not of use though proxies accept it.
+func (c *Controller) acked(want *compiled, version string) (ok bool, why string) {
+	for _, backend := range want.backends {
+		if ok, why := c.distributor.Acked(config.BackendType, backend, ""); !ok {
+			return false, why
+		}
+	}
+	return c.distributor.Acked(config.RouteType, want.route.GetName(), version)
+}
+
+// Changes delivers a Route, by namespace and name, each time the answer of RouteProgrammed for it may have changed. Names that change
+// faster than the channel is read coalesce. There is one channel, for one reader.
+func (c *Controller) Changes() <-chan event.GenericEvent { return c.changes }
+
+// observe turns acknowledgements of resources into events of Routes.
+func (c *Controller) observe(ctx context.Context) error {
+	routes := c.distributor.Watch(config.RouteType)
+	defer routes.Close()
+	backends := c.distributor.Watch(config.BackendType)
+	defer backends.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return c.forward(ctx, routes, func(name string) []types.NamespacedName {
+			if key, ok := routeKey(name); ok {
+				return []types.NamespacedName{key}
+			}
+			return nil
+		})
+	})
+	group.Go(func() error { return c.forward(ctx, backends, c.table.usersOf) })
+	return group.Wait()
+}
+
+func (c *Controller) forward(ctx context.Context, watch *distribute.Watch, keys func(name string) []types.NamespacedName) error {
+	for {
+		names, err := watch.Next(ctx)
+		if err != nil {
+			return nil //nolint:nilerr // the end of ctx is the way to stop
+		}
+		for _, name := range names {
+			for _, key := range keys(name) {
+				ev := event.GenericEvent{Object: &servingv1.Route{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}}
+				select {
+				case <-ctx.Done():
+					return nil
+				case c.changes <- ev:
+				}
+			}
+		}
+	}
+}
+
+// routeKey reverses config.KnativeRoute.
+func routeKey(name string) (key types.NamespacedName, ok bool) {
+	parts := strings.Split(name, "/")
+	if len(parts) != 3 || name != config.KnativeRoute(parts[1], parts[2]) {
+		return key, false
+	}
+	return types.NamespacedName{Namespace: parts[1], Name: parts[2]}, true
+}
+
+// programmed remembers by which version of each Route the proxies were last known to route.
+type programmed struct {
+	// mu guards the rest.
+	mu       sync.Mutex
+	versions map[types.NamespacedName]string
+	// complete is set when the Routes of the start have been taken over.
+	complete bool
+}
+
+func newProgrammed() *programmed {
+	return &programmed{versions: make(map[types.NamespacedName]string)}
+}
+
+// restore takes over a Route that was programmed before this process started: the proxies kept it.
+func (p *programmed) restore(route *servingv1.Route, c *compiled) {
+	if ingressReady(route) {
+		p.remember(c.key, distribute.Version(c.route))
+	}
+}
+
+func (p *programmed) restored() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.complete = true
+}
+
+func (p *programmed) starting() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.complete
+}
+
+func (p *programmed) remember(key types.NamespacedName, version string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.versions[key] = version
+}
+
+func (p *programmed) forget(key types.NamespacedName) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.versions, key)
+}
+
+func (p *programmed) at(key types.NamespacedName, version string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.versions[key] == version
+}
+
+// ingressReady says whether the Route's last written status calls it programmed.
+func ingressReady(route *servingv1.Route) bool {
+	return route.Status.ObservedGeneration == route.Generation &&
+		route.Status.GetCondition(servingv1.RouteConditionIngressReady).IsTrue()
+}
