@@ -100,7 +100,9 @@ func Percentile(samples []time.Duration, q float64) time.Duration {
 }
 
 // Millis is a duration in milliseconds.
-func Millis(d time.Duration) float64 { return float64(d.Round(10*time.Microsecond)) / float64(time.Millisecond) }
+func Millis(d time.Duration) float64 {
+	return float64(d.Round(10*time.Microsecond)) / float64(time.Millisecond)
+}
 
 // NewStage summarises samples of one step.
 func NewStage(name string, samples []time.Duration) Stage {
