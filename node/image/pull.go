@@ -201,6 +201,9 @@ func remoteBundle(img v1.Image) (bundle, v1.Hash, error) {
 		if err != nil {
 			return b, digest, fmt.Errorf("reading configuration: %w", err)
 		}
+		if err := checkHash(diff); err != nil {
+			return b, digest, err
+		}
 		size, err := l.Size()
 		if err != nil {
 			return b, digest, fmt.Errorf("reading manifest: %w", err)
@@ -235,4 +238,3 @@ func classify(err error) error {
 	}
 	return err
 }
-

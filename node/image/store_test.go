@@ -102,7 +102,9 @@ func file(n, body string) entry {
 	return entry{tar.Header{Name: n, Typeflag: tar.TypeReg, Mode: 0o644}, body}
 }
 
-func dir(n string) entry { return entry{tar.Header{Name: n + "/", Typeflag: tar.TypeDir, Mode: 0o755}, ""} }
+func dir(n string) entry {
+	return entry{tar.Header{Name: n + "/", Typeflag: tar.TypeDir, Mode: 0o755}, ""}
+}
 
 func link(n, to string) entry {
 	return entry{tar.Header{Name: n, Typeflag: tar.TypeSymlink, Linkname: to, Mode: 0o777}, ""}
