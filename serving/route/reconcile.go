@@ -1,0 +1,255 @@
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"knative.dev/pkg/apis"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
+	"knative.dev/serving/pkg/apis/serving"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/weft-dev/weft/serving/owned"
+	"github.com/weft-dev/weft/serving/status"
+)
+
+// kindPlaceholder is how events and errors name a placeholder Service.
+const kindPlaceholder = "placeholder service"
+
+// Reconciler resolves the traffic of Routes. It is safe for concurrent use on different Routes.
+type Reconciler struct {
+	store    owned.Store
+	settings func() Settings
+	mesh     Mesh
+}
+
+// New returns a reconciler that works on store, whose cache has the indexes of AddIndexes. settings returns the present ones
+// and is called once per reconciliation.
+func New(store owned.Store, settings func() Settings, mesh Mesh) *Reconciler {
+	return &Reconciler{store: store, settings: settings, mesh: mesh}
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	return status.Reconcile(ctx, r.store, req.NamespacedName, r.reconcile)
+}
+
+func (r *Reconciler) reconcile(ctx context.Context, route *servingv1.Route) (reconcile.Result, error) {
+	settings := r.settings()
+	before := route.Status.DeepCopy()
+	if route.Generation != before.ObservedGeneration {
+		// An error below must not leave the readiness of the last generation standing.
+		route.Status.MarkIngressNotConfigured()
+	}
+	placeholders, err := r.placeholders(ctx, route)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	assigned, err := r.assign(ctx, route, settings, placeholders)
+	if !assigned || err != nil {
+		return reconcile.Result{}, err
+	}
+	if err := r.hold(ctx, route, settings, placeholders); err != nil {
+		// Nobody must follow traffic of a route whose name is not its own.
+		route.Status.Traffic = before.Traffic
+		return reconcile.Result{}, err
+	}
+	route.Status.MarkTLSNotEnabled(servingv1.ExternalDomainTLSNotEnabledMessage)
+	r.reflectMesh(route, before)
+	return reconcile.Result{}, nil
+}
+
+// assign decides the URLs and the traffic of the route, and returns whether all traffic has a revision to go to.
+func (r *Reconciler) assign(ctx context.Context, route *servingv1.Route, s Settings, placeholders map[string]*corev1.Service) (bool, error) {
+	referred, err := r.referred(ctx, route)
+	if err != nil {
+		route.Status.MarkUnknownTrafficError(err.Error())
+		return false, err
+	}
+	targets, problem := Resolve(route, referred)
+	if err := locate(route, targets, s, placeholders); err != nil {
+		route.Status.MarkRevisionTargetTrafficError("ErrorConfig", err.Error())
+		return false, err
+	}
+	if problem != nil {
+		problem.Mark(&route.Status)
+		return false, nil
+	}
+	host, err := s.LocalHost(route, "")
+	if err != nil {
+		return false, err
+	}
+	route.Status.Address = &duckv1.Addressable{URL: apis.HTTP(host)}
+	route.Status.Traffic = targets
+	route.Status.MarkTrafficAssigned()
+	return true, nil
+}
+
+// locate sets the URL of the route and those of its tagged targets.
+func locate(route *servingv1.Route, targets []servingv1.TrafficTarget, s Settings, placeholders map[string]*corev1.Service) error {
+	where := func(tag string) (*apis.URL, error) {
+		local, err := s.Local(route, tag, placeholders)
+		if err != nil {
+			return nil, err
+		}
+		return s.URL(route, tag, local)
+	}
+	url, err := where("")
+	if err != nil {
+		return err
+	}
+	for i := range targets {
+		if targets[i].Tag == "" {
+			continue
+		}
+		if targets[i].URL, err = where(targets[i].Tag); err != nil {
+			return err
+		}
+	}
+	route.Status.URL = url
+	return nil
+}
+
+// referred reads what the route's traffic can mean.
+func (r *Reconciler) referred(ctx context.Context, route *servingv1.Route) (Referred, error) {
+	out := Referred{Configurations: map[string]*servingv1.Configuration{}, Revisions: map[string]*servingv1.Revision{}}
+	configuration := func(name string) error {
+		if name == "" || out.Configurations[name] != nil {
+			return nil
+		}
+		c, err := read[servingv1.Configuration](ctx, r.store, route.Namespace, name)
+		if c != nil {
+			out.Configurations[name] = c
+		}
+		return err
+	}
+	for i := range route.Spec.Traffic {
+		target := &route.Spec.Traffic[i]
+		if err := configuration(target.ConfigurationName); err != nil {
+			return out, err
+		}
+		name := target.RevisionName
+		if c := out.Configurations[target.ConfigurationName]; name == "" && c != nil {
+			name = c.Status.LatestReadyRevisionName
+		}
+		if name == "" {
+			continue
+		}
+		revision, err := read[servingv1.Revision](ctx, r.store, route.Namespace, name)
+		if err != nil {
+			return out, err
+		}
+		if revision == nil {
+			continue
+		}
+		out.Revisions[name] = revision
+		if err := configuration(revision.Labels[serving.ConfigurationLabelKey]); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// read returns an object of the cache, which must not be changed, or nil when there is none.
+func read[T any, P interface {
+	*T
+	client.Object
+}](ctx context.Context, c client.Reader, namespace, name string) (P, error) {
+	o := P(new(T))
+	err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, o, &client.GetOptions{UnsafeDisableDeepCopy: new(true)})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %T %q: %w", o, name, err)
+	}
+	return o, nil
+}
+
+// placeholders returns the Services that say to be the route's, by name.
+func (r *Reconciler) placeholders(ctx context.Context, route *servingv1.Route) (map[string]*corev1.Service, error) {
+	var services corev1.ServiceList
+	if err := r.store.List(ctx, &services, client.InNamespace(route.Namespace), client.MatchingFields{servicesByRoute: route.Name},
+		client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing placeholder services: %w", err)
+	}
+	out := make(map[string]*corev1.Service, len(services.Items))
+	for i := range services.Items {
+		out[services.Items[i].Name] = &services.Items[i]
+	}
+	return out, nil
+}
+
+// hold keeps one placeholder Service for the route and one per tag, and no others.
+func (r *Reconciler) hold(ctx context.Context, route *servingv1.Route, s Settings, present map[string]*corev1.Service) error {
+	wanted := map[string]bool{}
+	for _, tag := range tags(route) {
+		want, err := s.Placeholder(route, tag)
+		if err != nil {
+			return err
+		}
+		wanted[want.Name] = true
+		have, created, err := owned.Ensure(ctx, r.store, route, want, kindPlaceholder)
+		if notOwned := (*owned.NotOwnedError)(nil); errors.As(err, &notOwned) {
+			route.Status.MarkServiceNotOwned(notOwned.Name)
+		}
+		if err != nil {
+			return err
+		}
+		if created {
+			continue
+		}
+		if updated := updatePlaceholder(have, want); updated != nil {
+			if err := r.store.Save(ctx, updated, kindPlaceholder); err != nil {
+				return err
+			}
+		}
+	}
+	for name, service := range present {
+		if wanted[name] || !metav1.IsControlledBy(service, route) {
+			continue
+		}
+		if err := r.store.Delete(ctx, service, client.Preconditions{UID: &service.UID}); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("deleting placeholder service %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// tags returns the distinct tags of the route's traffic, sorted, "" for the route itself first.
+func tags(route *servingv1.Route) []string {
+	out := []string{""}
+	for i := range route.Status.Traffic {
+		out = append(out, route.Status.Traffic[i].Tag)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// reflectMesh asks the mesh whether the route works. What has just been decided the mesh cannot know yet: it is asked when
+// the status that it reads is stored.
+func (r *Reconciler) reflectMesh(route *servingv1.Route, before *servingv1.RouteStatus) {
+	stored := route.Generation == before.ObservedGeneration && equality.Semantic.DeepEqual(route.Status.RouteStatusFields, before.RouteStatusFields)
+	if !stored {
+		route.Status.MarkIngressNotConfigured()
+		return
+	}
+	conditions := route.GetConditionSet().Manage(&route.Status)
+	programmed, why := r.mesh.RouteProgrammed(route)
+	switch {
+	case programmed:
+		conditions.MarkTrue(servingv1.RouteConditionIngressReady)
+	case why == "":
+		route.Status.MarkIngressNotConfigured()
+	default:
+		conditions.MarkUnknown(servingv1.RouteConditionIngressReady, "IngressNotConfigured", "%s", why)
+	}
+}

@@ -1,0 +1,16 @@
+package route
+
+import "github.com/weft-dev/weft/serving/config"
+
+// Settings decide where a route can be reached.
+type Settings struct {
+	// Config is the administrator's configuration.
+	Config *config.Snapshot
+	// Port is that of public URLs; zero, and 80 with http or 443 with https, leave it out.
+	Port int
+	// LocalGateway is the host that the cluster's DNS answers with for the names of routes; empty means DefaultLocalGateway.
+	LocalGateway string
+}
+
+// DefaultLocalGateway is the Service behind which the proxies listen for the cluster.
+const DefaultLocalGateway = "local-gateway.weft-system.svc.cluster.local"

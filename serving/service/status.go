@@ -1,0 +1,49 @@
+package service
+
+import (
+	"k8s.io/apimachinery/pkg/api/equality"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+)
+
+// reflectConfiguration copies what the configuration reports, unless it has not looked at its latest generation yet: what it
+// says then is about another template.
+func reflectConfiguration(s *servingv1.ServiceStatus, c *servingv1.Configuration) {
+	if c.Generation != c.Status.ObservedGeneration {
+		s.MarkConfigurationNotReconciled()
+		return
+	}
+	s.PropagateConfigurationStatus(&c.Status)
+}
+
+// reflectRoute copies what the route reports. A ready route whose traffic is still that of an older revision is not what the
+// user asked for: clients that wait for Ready would measure the old revision.
+func reflectRoute(s *servingv1.ServiceStatus, r *servingv1.Route, c *servingv1.Configuration) {
+	if r.Generation != r.Status.ObservedGeneration {
+		s.MarkRouteNotReconciled()
+		return
+	}
+	s.PropagateRouteStatus(&r.Status)
+	if s.GetCondition(servingv1.ServiceConditionRoutesReady).IsTrue() && !migrated(r, c) {
+		s.MarkRouteNotYetReady()
+	}
+}
+
+// migrated says whether the route's traffic goes where its spec sends it, given the configuration's latest ready revision.
+func migrated(r *servingv1.Route, c *servingv1.Configuration) bool {
+	if len(r.Spec.Traffic) != len(r.Status.Traffic) {
+		return false
+	}
+	for i := range r.Spec.Traffic {
+		want, got := r.Spec.Traffic[i], r.Status.Traffic[i]
+		if want.ConfigurationName == c.Name {
+			want.RevisionName, want.ConfigurationName = c.Status.LatestReadyRevisionName, ""
+		}
+		// Only the status has a URL, and what latestRevision says of a target follows from the rest.
+		want.URL, got.URL = nil, nil
+		want.LatestRevision, got.LatestRevision = nil, nil
+		if !equality.Semantic.DeepEqual(want, got) {
+			return false
+		}
+	}
+	return true
+}
