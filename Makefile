@@ -47,7 +47,7 @@ e2e: build ## end-to-end tests on a platform of their own
 check: ## formatting, vet, import walls and generated files
 	@hack/check.sh
 
-lint: ## golangci-lint, at the version pinned in hack/go.mod (minutes the first time)
+lint: ## golangci-lint, at the version pinned in hack/golangci-lint/go.mod (minutes the first time)
 	@hack/lint.sh
 
 generate: ## renew *.pb.go and config/crd
