@@ -1,0 +1,219 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weft-dev/weft/mesh/config"
+	"github.com/weft-dev/weft/mesh/filter"
+	"github.com/weft-dev/weft/mesh/filter/deadline"
+	"github.com/weft-dev/weft/mesh/filter/dispatch"
+	"github.com/weft-dev/weft/mesh/filter/forwarded"
+	"github.com/weft-dev/weft/mesh/filter/knative"
+	"github.com/weft-dev/weft/mesh/filter/measure"
+	"github.com/weft-dev/weft/mesh/filter/trace"
+	"github.com/weft-dev/weft/mesh/telemetry"
+)
+
+// DefaultDrainTimeout bounds how long requests may go on after the proxy has been told to stop.
+const DefaultDrainTimeout = 30 * time.Second
+
+// Options of New.
+type Options struct {
+	// Metrics and Reporter are required; the caller runs the reporter.
+	Metrics  *telemetry.Metrics
+	Reporter *telemetry.Reporter
+	// DrainTimeout bounds how long requests may go on after the end of Run's context; zero means DefaultDrainTimeout.
+	DrainTimeout time.Duration
+	// Log is required.
+	Log *slog.Logger
+}
+
+// Proxy carries requests. Make it with New, give it configuration by Apply and call Run.
+type Proxy struct {
+	log      *slog.Logger
+	handler  filter.Handler
+	backends *backends
+	drain    time.Duration
+
+	// hosts is read by every request without a lock.
+	hosts atomic.Pointer[hostTable]
+
+	noHost, noRule, noBackend prometheus.Counter
+
+	draining atomic.Bool
+	synced   atomic.Bool
+	// requests counts those in flight, upgraded connections included.
+	requests inFlight
+	// abort ends the context of all requests.
+	abort     context.CancelFunc
+	listeners *listeners
+
+	// mu guards the rest and serialises Apply.
+	mu            sync.Mutex
+	claims        *claims
+	routes        map[string]*installed
+	defined       map[string]*backend
+	withEndpoints map[string]*backend
+	resources     map[string]map[string]config.Resource
+}
+
+// New returns a proxy without configuration.
+func New(opts Options) *Proxy {
+	p := &Proxy{
+		log: opts.Log, drain: opts.DrainTimeout, backends: newBackends(opts.Metrics, opts.Reporter),
+		noHost: opts.Metrics.Unrouted("host"), noRule: opts.Metrics.Unrouted("rule"), noBackend: opts.Metrics.Unrouted("backend"),
+		claims: newClaims(), routes: make(map[string]*installed), defined: make(map[string]*backend),
+		withEndpoints: make(map[string]*backend), resources: make(map[string]map[string]config.Resource),
+	}
+	if p.drain == 0 {
+		p.drain = DefaultDrainTimeout
+	}
+	p.hosts.Store(newHostTable())
+	base, abort := context.WithCancel(context.Background())
+	p.abort = abort
+	p.listeners = newListeners(base, opts.Log, p.drain, p.serve)
+	p.handler = p.filters()
+	return p
+}
+
+// filters is the order of the filters, last first.
+func (p *Proxy) filters() filter.Handler {
+	var h filter.Handler = dispatch.New() // takes a place at an instance and sends
+	h = trace.New(h)                      // after all that can refuse: only what is sent needs the headers
+	h = forwarded.New(h)
+	h = deadline.New(h)            // before dispatch: waiting for an instance counts
+	h = measure.New(h, p.log)      // before deadline: a request out of time is counted as such
+	h = knative.New(h, p.Draining) // before measure: probes are no load and must not wake anything
+	return h
+}
+
+// Run serves until ctx ends, then stops accepting, lets requests end within the drain time, and returns.
+func (p *Proxy) Run(ctx context.Context) error {
+	p.listeners.retry(ctx)
+	p.Stop()
+	return nil
+}
+
+// Stop stops accepting and returns when all requests have ended or the drain time is over. Requests that are left then are cut.
+func (p *Proxy) Stop() {
+	p.draining.Store(true)
+	limit := time.AfterFunc(p.drain, p.abort)
+	defer limit.Stop()
+	p.listeners.close()
+	p.requests.wait()
+	p.abort()
+}
+
+// SetSynced tells that the proxy has the control plane's configuration, so that it is ready.
+func (p *Proxy) SetSynced() { p.synced.Store(true) }
+
+// Ready reports whether the proxy has its configuration and is not about to stop.
+func (p *Proxy) Ready() bool { return p.synced.Load() && !p.draining.Load() }
+
+// Draining reports whether the proxy is about to stop.
+func (p *Proxy) Draining() bool { return p.draining.Load() }
+
+// WaitDrained keeps new requests from the pod with address ip and returns when none is in flight there, or with ctx's error. The pod
+// stays drained until its endpoints have left the configuration. An unknown pod has no requests.
+func (p *Proxy) WaitDrained(ctx context.Context, ip netip.Addr) error {
+	if err := p.backends.drain(ctx, ip); err != nil {
+		return fmt.Errorf("waiting for requests at %s: %w", ip, err)
+	}
+	return nil
+}
+
+// Addresses are the addresses of the open listeners by name.
+func (p *Proxy) Addresses() map[string]string { return p.listeners.addresses() }
+
+// serve is the handler of all listeners.
+func (p *Proxy) serve(l *listener, w http.ResponseWriter, r *http.Request) {
+	p.requests.add()
+	defer p.requests.done()
+	x := new(filter.Exchange)
+	x.Begin(w, r)
+	x.Context = r.Context()
+	defer x.End()
+	if err := p.route(config.Visibility(l.visibility.Load()), x); err != nil {
+		// A response that was cut must not look complete. This is how net/http is told to end the connection or stream.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// route finds the backend of a request and hands it to the filters.
+func (p *Proxy) route(visibility config.Visibility, x *filter.Exchange) error {
+	if x.Request.Method == http.MethodConnect {
+		filter.Answer(x, filter.Refuse(http.StatusMethodNotAllowed, "CONNECT is not supported"))
+		return nil
+	}
+	host := p.hosts.Load().lookup(visibility, x.Request.Host)
+	if host == nil {
+		p.noHost.Inc()
+		filter.Answer(x, filter.Refuse(http.StatusNotFound, "no service at this host"))
+		return nil
+	}
+	chosen := host.find(x.Request)
+	if chosen == nil {
+		p.noRule.Inc()
+		filter.Answer(x, filter.Refuse(http.StatusNotFound, "no service at this path"))
+		return nil
+	}
+	to := chosen.choose()
+	if to != nil {
+		x.Backend, x.Settings = &to.backend.Backend, to.backend.settings.Load()
+	}
+	if x.Settings == nil {
+		p.noBackend.Inc()
+		filter.Answer(x, &filter.Error{Status: http.StatusServiceUnavailable, Text: "no backend for this route", RetryAfter: 1})
+		return nil
+	}
+	apply(chosen.set, x.Request)
+	apply(to.set, x.Request)
+	return p.handler.Handle(x)
+}
+
+// inFlight counts requests and can wait for their end. Unlike a sync.WaitGroup it may grow from zero while somebody waits.
+type inFlight struct {
+	n atomic.Int64
+	// mu guards zero.
+	mu   sync.Mutex
+	zero chan struct{}
+}
+
+func (f *inFlight) add() { f.n.Add(1) }
+
+func (f *inFlight) done() {
+	if f.n.Add(-1) != 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.zero != nil {
+		close(f.zero)
+		f.zero = nil
+	}
+}
+
+func (f *inFlight) wait() {
+	for {
+		f.mu.Lock()
+		if f.n.Load() == 0 {
+			f.mu.Unlock()
+			return
+		}
+		if f.zero == nil {
+			f.zero = make(chan struct{})
+		}
+		zero := f.zero
+		f.mu.Unlock()
+		<-zero
+	}
+}
