@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/weft-dev/weft/mesh/proxy"
+)
+
+// config is what the flags say.
+type config struct {
+	control, node, adminSocket, metricsAddress string
+	dnsAddress, dnsDomain                      string
+	gatewayAddress                             string
+	captureTCP, captureUDP                     string
+	drainTimeout                               time.Duration
+	logLevel                                   slog.Level
+}
+
+// parse reads the flags. Its error is the user's.
+func parse(args []string, out io.Writer) (config, error) {
+	var c config
+	flags := flag.NewFlagSet("weft-proxy", flag.ContinueOnError)
+	flags.SetOutput(out)
+	hostname, _ := os.Hostname()
+	flags.StringVar(&c.control, "control", "", "control plane's address in gRPC's form, for example unix:///var/lib/weft/run/control.sock")
+	flags.StringVar(&c.node, "node", hostname, "name of this proxy to the control plane")
+	flags.StringVar(&c.adminSocket, "admin-socket", "", "path of the unix socket for the supervisor; empty for none")
+	flags.StringVar(&c.metricsAddress, "metrics-address", "127.0.0.1:9090", "address of /metrics; empty for none")
+	flags.StringVar(&c.dnsAddress, "dns-address", "", "address of the DNS server for pods; empty for none")
+	flags.StringVar(&c.dnsDomain, "dns-domain", "localhost", "domain of public hosts, answered with the gateway address")
+	flags.StringVar(&c.gatewayAddress, "gateway-address", "", "address at which pods reach this proxy")
+	flags.StringVar(&c.captureTCP, "capture-tcp", "", "address that TCP connections to cluster IPs are redirected to; empty for none")
+	flags.StringVar(&c.captureUDP, "capture-udp", "", "address that UDP datagrams to cluster IPs are redirected to; empty for none")
+	flags.DurationVar(&c.drainTimeout, "drain-timeout", proxy.DefaultDrainTimeout, "how long requests may go on after SIGTERM")
+	flags.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	if err := flags.Parse(args); err != nil {
+		return c, err
+	}
+	return c, c.validate()
+}
+
+func (c config) validate() error {
+	if c.control == "" {
+		return errors.New("--control is required")
+	}
+	if c.node == "" {
+		return errors.New("--node is required where the machine has no host name")
+	}
+	if c.gatewayAddress != "" {
+		if _, err := netip.ParseAddr(c.gatewayAddress); err != nil {
+			return fmt.Errorf("reading --gateway-address: %w", err)
+		}
+	}
+	for flag, address := range map[string]string{
+		"--metrics-address": c.metricsAddress, "--dns-address": c.dnsAddress, "--capture-tcp": c.captureTCP, "--capture-udp": c.captureUDP,
+	} {
+		if address == "" {
+			continue
+		}
+		if _, err := netip.ParseAddrPort(address); err != nil {
+			return fmt.Errorf("reading %s: %w", flag, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,25 @@
+// Command weft-proxy is the data plane of a machine: it accepts the requests of users and pods and carries them to instances, waking
+// them when none runs. It takes its configuration from the control plane over one stream and goes on with the last one when the
+// control plane is away.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	cfg, err := parse(os.Args[1:], os.Stderr)
+	if err == nil {
+		err = run(ctx, cfg, os.Stderr)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "weft-proxy:", err)
+		os.Exit(1)
+	}
+}
