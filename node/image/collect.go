@@ -130,7 +130,7 @@ func (s *Store) Collect(ctx context.Context, inUse []string) (Collected, error) 
 	for id, rec := range snap.Images {
 		blobs[strings.TrimPrefix(id, "sha256:")] = true
 		blobs[rec.Manifest] = true
-		for _, l := range rec.Layers {
+		for _, l := range slices.Concat(rec.Layers, rec.Stack) {
 			layers[l] = true
 		}
 	}
@@ -144,6 +144,9 @@ func (s *Store) Collect(ctx context.Context, inUse []string) (Collected, error) 
 	maps.Copy(layers, mounted)
 	s.forget()
 	if done.Layers, err = s.removeExcept(layersDir, layers); err != nil {
+		return done, err
+	}
+	if _, err = s.removeExcept(impliedDir, layers); err != nil {
 		return done, err
 	}
 	if done.Blobs, err = s.removeExcept(blobsDir, blobs); err != nil {

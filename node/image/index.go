@@ -41,6 +41,8 @@ type record struct {
 	Manifest string `json:"manifest"`
 	// Layers are the hex digests of the uncompressed layers, base first.
 	Layers []string `json:"layers"`
+	// Stack are the names of the directories to mount, base first: the layers, or variants of them.
+	Stack []string `json:"stack"`
 	// Size of the compressed layers in bytes.
 	Size int64 `json:"size"`
 	// Added is when the image came into the store.

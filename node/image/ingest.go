@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// content of an image on its way into the store, whether from a registry, an archive or a build.
+// bundle is the content of an image on its way into the store, whether from a registry, an archive or a build.
 type bundle struct {
 	// manifest may be empty, as for docker archives.
 	manifest []byte
@@ -53,6 +53,9 @@ func (s *Store) ingest(ctx context.Context, b bundle, names map[string]target, r
 	for _, l := range b.layers {
 		rec.Layers = append(rec.Layers, l.diffHex)
 		rec.Size += l.size
+	}
+	if rec.Stack, err = s.arrange(rec.Layers); err != nil {
+		return Image{}, err
 	}
 	if len(b.manifest) > 0 {
 		if rec.Manifest, err = s.putBlob(b.manifest); err != nil {

@@ -76,10 +76,18 @@ func (s *Store) unpackLayer(ctx context.Context, src layerSource, count func(int
 	if err != nil {
 		return fmt.Errorf("layer sha256:%s: %w", src.diffHex, err)
 	}
-	if err := syncTree(dir, u.files); err != nil {
-		return fmt.Errorf("flushing layer sha256:%s: %w", src.diffHex, err)
+	if err := s.noteImplied(src.diffHex, u.implied); err != nil {
+		return err
 	}
-	err = os.Rename(dir, s.layerPath(src.diffHex))
+	return s.place(dir, src.diffHex, u.files)
+}
+
+// place makes an unpacked layer durable and visible.
+func (s *Store) place(dir, name string, files int) error {
+	if err := syncTree(dir, files); err != nil {
+		return fmt.Errorf("flushing layer: %w", err)
+	}
+	err := os.Rename(dir, s.layerPath(name))
 	if err != nil && !errors.Is(err, fs.ErrExist) { // another process had the same layer
 		return fmt.Errorf("placing layer: %w", err)
 	}

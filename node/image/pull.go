@@ -18,12 +18,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// userAgent is what registries see.
-const userAgent = "weft"
-
-// layerAttempts is how often a layer is asked for when the connection breaks in its middle.
-const layerAttempts = 3
-
 // maxIndexDepth bounds indexes inside indexes.
 const maxIndexDepth = 4
 
@@ -95,26 +89,15 @@ func flightKey(ctx context.Context, r reference, auths []authn.Authenticator) (s
 
 // pull is Pull for one caller.
 func (s *Store) pull(ctx context.Context, r reference, auths []authn.Authenticator, report func(Progress)) (Image, error) {
-	var desc *remote.Descriptor
-	var opts []remote.Option
-	var err error
-	for _, a := range auths {
-		opts = []remote.Option{
-			remote.WithContext(ctx), remote.WithAuth(a), remote.WithTransport(s.opts.Transport), remote.WithUserAgent(userAgent),
-		}
-		desc, err = remote.Get(r.ref, opts...)
-		if err = classify(err); !errors.Is(err, ErrUnauthorized) {
-			break
-		}
-	}
+	conn, desc, err := s.manifest(ctx, r, auths)
 	if err != nil {
 		return Image{}, err
 	}
-	img, err := s.selectImage(r, desc, opts, 0)
+	img, err := s.selectImage(conn, desc, 0)
 	if err != nil {
 		return Image{}, classify(err)
 	}
-	b, digest, err := remoteBundle(img)
+	b, digest, err := conn.bundle(img)
 	if err != nil {
 		return Image{}, classify(err)
 	}
@@ -129,8 +112,26 @@ func (s *Store) pull(ctx context.Context, r reference, auths []authn.Authenticat
 	return got, nil
 }
 
+// manifest asks for what the reference names, with each set of credentials until one is accepted. The last refusal is the error.
+func (s *Store) manifest(ctx context.Context, r reference, auths []authn.Authenticator) (*connection, *remote.Descriptor, error) {
+	var refused error
+	for _, a := range auths {
+		conn, err := s.connect(ctx, r.ref.Context(), a)
+		if err == nil {
+			var desc *remote.Descriptor
+			if desc, err = remote.Get(r.ref, conn.options...); err == nil {
+				return conn, desc, nil
+			}
+		}
+		if refused = classify(err); !errors.Is(refused, ErrUnauthorized) {
+			break
+		}
+	}
+	return nil, nil, refused
+}
+
 // selectImage follows an index to the image for this machine.
-func (s *Store) selectImage(r reference, desc *remote.Descriptor, opts []remote.Option, depth int) (v1.Image, error) {
+func (s *Store) selectImage(conn *connection, desc *remote.Descriptor, depth int) (v1.Image, error) {
 	if !desc.MediaType.IsIndex() {
 		return desc.Image()
 	}
@@ -149,11 +150,11 @@ func (s *Store) selectImage(r reference, desc *remote.Descriptor, opts []remote.
 	if depth >= maxIndexDepth {
 		return nil, fmt.Errorf("reading index: more than %d levels", maxIndexDepth)
 	}
-	next, err := remote.Get(r.ref.Context().Digest(child.Digest.String()), opts...)
+	next, err := remote.Get(conn.repo.Digest(child.Digest.String()), conn.options...)
 	if err != nil {
 		return nil, err
 	}
-	return s.selectImage(r, next, opts, depth+1)
+	return s.selectImage(conn, next, depth+1)
 }
 
 // choose picks the entry of an index for this machine: a matching platform, else a nested index or an only image that names none.
@@ -179,8 +180,8 @@ func (s *Store) choose(entries []v1.Descriptor) (v1.Descriptor, error) {
 		strings.Join(slices.Compact(offered), ", "))
 }
 
-// remoteBundle describes a registry's image. No layer is read yet.
-func remoteBundle(img v1.Image) (bundle, v1.Hash, error) {
+// bundle describes a registry's image. No layer is read yet.
+func (c *connection) bundle(img v1.Image) (bundle, v1.Hash, error) {
 	var b bundle
 	digest, err := img.Digest()
 	if err != nil {
@@ -189,31 +190,42 @@ func remoteBundle(img v1.Image) (bundle, v1.Hash, error) {
 	if b.manifest, err = img.RawManifest(); err != nil {
 		return b, digest, fmt.Errorf("reading manifest: %w", err)
 	}
-	if b.config, err = img.RawConfigFile(); err != nil {
-		return b, digest, fmt.Errorf("reading configuration: %w", err)
-	}
-	layers, err := img.Layers()
+	m, err := img.Manifest()
 	if err != nil {
 		return b, digest, fmt.Errorf("reading manifest: %w", err)
 	}
-	for _, l := range layers {
-		diff, err := l.DiffID()
-		if err != nil {
-			return b, digest, fmt.Errorf("reading configuration: %w", err)
-		}
+	if b.config, err = img.RawConfigFile(); err != nil {
+		return b, digest, fmt.Errorf("reading configuration: %w", err)
+	}
+	var file v1.ConfigFile
+	if err := json.Unmarshal(b.config, &file); err != nil {
+		return b, digest, fmt.Errorf("parsing configuration: %w", err)
+	}
+	if len(file.RootFS.DiffIDs) != len(m.Layers) {
+		return b, digest, fmt.Errorf("%w: configuration has %d layers, manifest %d", ErrCorrupt, len(file.RootFS.DiffIDs), len(m.Layers))
+	}
+	for i, d := range m.Layers {
+		diff := file.RootFS.DiffIDs[i]
 		if err := checkHash(diff); err != nil {
 			return b, digest, err
 		}
-		size, err := l.Size()
-		if err != nil {
-			return b, digest, fmt.Errorf("reading manifest: %w", err)
-		}
-		b.layers = append(b.layers, layerSource{
-			diffHex: diff.Hex, size: size,
-			open: func(context.Context) (io.ReadCloser, error) { return l.Compressed() },
-		})
+		b.layers = append(b.layers, layerSource{diffHex: diff.Hex, size: d.Size, open: func(ctx context.Context) (io.ReadCloser, error) {
+			return c.layer(ctx, img, d)
+		}})
 	}
 	return b, digest, nil
+}
+
+// layer starts reading a layer. The library reads those that are not, or not only, in the registry.
+func (c *connection) layer(ctx context.Context, img v1.Image, d v1.Descriptor) (io.ReadCloser, error) {
+	if len(d.URLs) == 0 && d.Data == nil {
+		return c.blob(ctx, d.Digest, d.Size)
+	}
+	l, err := img.LayerByDigest(d.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("reading layer %s: %w", d.Digest, err)
+	}
+	return l.Compressed()
 }
 
 // classify adds the package's error to a registry's answer.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -53,7 +54,7 @@ func (s *Store) content(id string, rec record) (Image, error) {
 		return Image{}, fmt.Errorf("parsing configuration %s: %w", id, err)
 	}
 	img = Image{ID: id, Config: file.Config, Size: rec.Size}
-	for _, hex := range stack(rec.Layers) {
+	for _, hex := range rec.Stack {
 		dir := s.layerPath(hex)
 		if _, err := os.Stat(dir); err != nil {
 			return Image{}, err
@@ -78,11 +79,7 @@ func (s *Store) forget() {
 func stack(layers []string) []string {
 	var out []string
 	for i, l := range layers {
-		again := false
-		for _, above := range layers[i+1:] {
-			again = again || above == l
-		}
-		if !again {
+		if !slices.Contains(layers[i+1:], l) {
 			out = append(out, l)
 		}
 	}

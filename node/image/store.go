@@ -20,6 +20,7 @@ const (
 	gcLock     = "gc.lock"
 	blobsDir   = "blobs/sha256"
 	layersDir  = "layers"
+	impliedDir = "implied"
 	tempDir    = "tmp"
 	dirMode    = 0o755
 	defaultFan = 3
@@ -63,7 +64,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening image store: %w", err)
 	}
-	for _, sub := range []string{blobsDir, layersDir, tempDir} {
+	for _, sub := range []string{blobsDir, layersDir, impliedDir, tempDir} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), dirMode); err != nil {
 			return nil, fmt.Errorf("creating image store: %w", err)
 		}
@@ -119,8 +120,8 @@ func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)
 }
 
-// layerPath is where the layer with this digest of its uncompressed archive lies unpacked.
-func (s *Store) layerPath(diffHex string) string { return s.path(layersDir, diffHex) }
+// layerPath is where a layer lies unpacked. It is named by the digest of its uncompressed archive, or as arrange says.
+func (s *Store) layerPath(hexName string) string { return s.path(layersDir, hexName) }
 
 // blobPath is where the manifest or configuration with this digest lies.
 func (s *Store) blobPath(hex string) string { return s.path(blobsDir, hex) }

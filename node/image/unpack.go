@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -64,10 +65,7 @@ func unpack(dir string, r io.Reader) (*unpacker, error) {
 		return nil, fmt.Errorf("opening %q: %w", dir, err)
 	}
 	u := &unpacker{root: root, parent: -1, implied: map[string]bool{}}
-	defer func() {
-		u.forgetParent()
-		_ = unix.Close(root)
-	}()
+	defer u.close()
 	tr := tar.NewReader(r)
 	for {
 		h, err := tr.Next()
@@ -81,12 +79,23 @@ func unpack(dir string, r io.Reader) (*unpacker, error) {
 			return nil, fmt.Errorf("unpacking %q: %w", h.Name, err)
 		}
 	}
-	for i := len(u.times) - 1; i >= 0; i-- {
-		if err := u.setDirTime(u.times[i]); err != nil {
-			return nil, fmt.Errorf("unpacking %q: %w", u.times[i].name, err)
+	return u, u.setTimes()
+}
+
+// setTimes applies the times of directories. Nothing is written after it.
+func (u *unpacker) setTimes() error {
+	for _, d := range slices.Backward(u.times) {
+		if err := u.setDirTime(d); err != nil {
+			return fmt.Errorf("setting time of %q: %w", d.name, err)
 		}
 	}
-	return u, nil
+	return nil
+}
+
+// close gives the descriptors back.
+func (u *unpacker) close() {
+	u.forgetParent()
+	_ = unix.Close(u.root)
 }
 
 // cleanName returns the path of an entry relative to the layer, "." for the layer itself.

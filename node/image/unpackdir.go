@@ -57,12 +57,14 @@ func (u *unpacker) openMaking(dir string, links int) (int, error) {
 		}
 		defer unix.Close(parent)
 	}
-	made, err := u.makeDir(parent, base)
+	made, implied, err := u.makeDir(parent, base)
 	if err != nil {
 		return -1, err
 	}
 	if made {
-		u.implied[dir] = true
+		if implied {
+			u.implied[dir] = true
+		}
 		return u.openExisting(dir)
 	}
 	// A link to a directory that no entry made yet.
@@ -76,39 +78,39 @@ func (u *unpacker) openMaking(dir string, links int) (int, error) {
 	return u.openMaking(path.Clean(to)[1:], links+1)
 }
 
-// makeDir makes a directory that no entry describes. It reports false when a symbolic link has the name.
-func (u *unpacker) makeDir(parent int, base string) (bool, error) {
-	err := unix.Mkdirat(parent, base, 0o755)
-	opaque := false
+// makeDir makes a directory that no entry describes. It makes nothing when a symbolic link has the name. The directory is implied
+// unless it replaces a whiteout: then it is a new one, whatever is below.
+func (u *unpacker) makeDir(parent int, base string) (made, implied bool, err error) {
+	implied = true
+	err = unix.Mkdirat(parent, base, 0o755)
 	if errors.Is(err, unix.EEXIST) {
 		var st unix.Stat_t
 		if err := unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return false, err
+			return false, false, err
 		}
 		switch {
 		case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-			return false, nil
+			return false, false, nil
 		case !isWhiteout(&st):
-			return false, fmt.Errorf("%q is not a directory: %w", base, unix.ENOTDIR)
+			return false, false, fmt.Errorf("%q is not a directory: %w", base, unix.ENOTDIR)
 		}
-		// The layer removed what was there and has a new directory of that name.
 		if err := removeAt(parent, base); err != nil {
-			return false, err
+			return false, false, err
 		}
 		err = unix.Mkdirat(parent, base, 0o755)
-		opaque = true
+		implied = false
 	}
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	u.files++
 	if err := unix.Fchmodat(parent, base, 0o755, 0); err != nil { // whatever the umask
-		return false, err
+		return false, false, err
 	}
-	if opaque {
-		return true, setOpaque(parent, base)
+	if !implied {
+		err = setOpaque(parent, base)
 	}
-	return true, nil
+	return true, implied, err
 }
 
 // readLinkAt returns where a symbolic link leads.
