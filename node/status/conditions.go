@@ -8,8 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// owned are the conditions that the node agent writes; all others belong to someone else and are kept as they are.
-func owned(t v1.PodConditionType) bool {
+// Owned reports whether the node agent writes a condition; all others belong to someone else and are kept as they are.
+func Owned(t v1.PodConditionType) bool {
 	switch t {
 	case v1.PodReadyToStartContainers, v1.PodInitialized, v1.PodReady, v1.ContainersReady, v1.PodScheduled:
 		return true
@@ -22,7 +22,7 @@ func owned(t v1.PodConditionType) bool {
 func conditions(in Pod, s *v1.PodStatus, byName map[string]v1.ContainerStatus, now metav1.Time) []v1.PodCondition {
 	var out []v1.PodCondition
 	for _, c := range in.Pod.Status.Conditions {
-		if !owned(c.Type) {
+		if !Owned(c.Type) {
 			out = append(out, c)
 		}
 	}
