@@ -132,7 +132,7 @@ func PodAutoscaler(r *servingv1.Revision, d *appsv1.Deployment, s *config.Snapsh
 func reachability(r *servingv1.Revision, d *appsv1.Deployment) autoscalingv1alpha1.ReachabilityType {
 	failed := r.Status.GetCondition(servingv1.RevisionConditionResourcesAvailable).IsFalse() ||
 		r.Status.GetCondition(servingv1.RevisionConditionContainerHealthy).IsFalse()
-	if failed && d.Spec.Replicas != nil && *d.Spec.Replicas > 0 && d.Status.ReadyReplicas == 0 {
+	if failed && wanted(d) && d.Status.ReadyReplicas == 0 {
 		return autoscalingv1alpha1.ReachabilityUnreachable
 	}
 	switch r.GetRoutingState() {

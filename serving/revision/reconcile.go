@@ -1,9 +1,11 @@
 package revision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,20 +80,20 @@ func (r *Reconciler) reconcile(ctx context.Context, rev *servingv1.Revision) (re
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	var wait time.Duration
+	var pods []corev1.Pod
 	if created {
 		rev.Status.MarkResourcesAvailableUnknown(servingv1.ReasonDeploying, "")
 		rev.Status.MarkContainerHealthyUnknown(servingv1.ReasonDeploying, "")
 	} else {
-		pods, err := r.pods(ctx, rev)
-		if err != nil {
+		if pods, err = r.pods(ctx, rev); err != nil {
 			return reconcile.Result{}, err
 		}
-		wait = reflectDeployment(&rev.Status, deployment, pods, snapshot, r.now())
+		reflectDeployment(&rev.Status, deployment, pods, snapshot)
 	}
 	if err := r.autoscaler(ctx, rev, deployment, snapshot); err != nil {
 		return reconcile.Result{}, err
 	}
+	wait := reflectSlowStart(&rev.Status, pods, r.now())
 	if !wasReady && rev.Status.GetCondition(servingv1.RevisionConditionReady).IsTrue() {
 		r.store.Events.Eventf(rev, nil, corev1.EventTypeNormal, "RevisionReady", "Reconcile",
 			"Revision becomes ready upon all resources being ready")
@@ -181,16 +183,17 @@ func explain(rs *servingv1.RevisionStatus, err error) {
 	case errors.As(err, &notOwned):
 		rs.MarkResourcesAvailableFalse(servingv1.ReasonNotOwned, servingv1.ResourceNotOwnedMessage(notOwned.Kind, notOwned.Name))
 	case errors.As(err, &refused) && (apierrors.IsInvalid(err) || apierrors.IsForbidden(err)):
-		rs.MarkResourcesAvailableFalse("FailedCreate", escape(refused.Error()))
+		rs.MarkResourcesAvailableFalse("FailedCreate", status.Escape(refused.Error()))
 	}
 }
 
-// pods returns those of the revision, from the cache: they must not be changed.
+// pods returns those of the revision that are not being deleted, by name. They are the cache's and must not be changed.
 func (r *Reconciler) pods(ctx context.Context, rev *servingv1.Revision) ([]corev1.Pod, error) {
 	var pods corev1.PodList
 	if err := r.store.List(ctx, &pods, client.InNamespace(rev.Namespace), client.MatchingFields{podsByRevision: rev.Name},
 		client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing pods of revision %q: %w", rev.Name, err)
 	}
-	return pods.Items, nil
+	slices.SortFunc(pods.Items, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	return slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil }), nil
 }

@@ -1,10 +1,8 @@
 package revision
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -13,6 +11,7 @@ import (
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"github.com/weft-dev/weft/serving/config"
+	"github.com/weft-dev/weft/serving/status"
 )
 
 // slowStart is how long a container may run without being ready before its revision says so. Most are ready long before, and
@@ -22,53 +21,45 @@ const slowStart = 3 * time.Second
 // reasonNotReady is the reason of ContainerHealthy while a container runs and its probe does not succeed.
 const reasonNotReady = "ContainerNotReady"
 
-// reflectDeployment copies what the Deployment and its pods report. It returns after what time to look again though nothing
-// changes, or zero.
-func reflectDeployment(rs *servingv1.RevisionStatus, d *appsv1.Deployment, pods []corev1.Pod, s *config.Snapshot, now time.Time) time.Duration {
+// reflectDeployment copies what the Deployment and its pods, sorted by name, report.
+func reflectDeployment(rs *servingv1.RevisionStatus, d *appsv1.Deployment, pods []corev1.Pod, s *config.Snapshot) {
 	// Read before the Deployment's conditions overwrite it: kubelets alternate between two reasons for one failure.
 	previous := rs.GetCondition(servingv1.RevisionConditionResourcesAvailable)
-	rs.PropagateDeploymentStatus(&d.Status)
+	reported := d.Status
+	reported.Conditions = slices.Clone(reported.Conditions)
+	for i := range reported.Conditions {
+		// Upstream formats these messages twice on their way.
+		reported.Conditions[i].Message = status.Escape(status.Escape(reported.Conditions[i].Message))
+	}
+	rs.PropagateDeploymentStatus(&reported)
 
-	var wait time.Duration
 	switch {
 	case d.Status.ReadyReplicas > 0:
 		rs.MarkContainerHealthyTrue()
-	case d.Spec.Replicas != nil && *d.Spec.Replicas > 0:
+	case wanted(d):
 		// A revision that was ready once gets the time of its deadline before a pod that cannot start counts as a failure.
 		hurry := !rs.GetCondition(servingv1.RevisionConditionContainerHealthy).IsTrue()
-		wait = reflectPods(rs, pods, s, hurry || timedOut(d), now)
+		reflectPods(rs, pods, s, hurry || timedOut(d))
 	}
 
 	// The registry's answer says more than that the node waits before it asks again.
-	if now := rs.GetCondition(servingv1.RevisionConditionResourcesAvailable); now.GetReason() == reasonBackOff && previous.GetReason() == reasonPull {
-		rs.MarkResourcesAvailableFalse(reasonPull, escape(previous.GetMessage()))
+	if rs.GetCondition(servingv1.RevisionConditionResourcesAvailable).GetReason() == reasonBackOff && previous.GetReason() == reasonPull {
+		rs.MarkResourcesAvailableFalse(reasonPull, status.Escape(previous.GetMessage()))
 	}
-	return wait
 }
 
-// reflectPods reports the first pod, by name, that says why there is no instance.
-func reflectPods(rs *servingv1.RevisionStatus, pods []corev1.Pod, s *config.Snapshot, hurry bool, now time.Time) (wait time.Duration) {
-	pods = slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
-	slices.SortFunc(pods, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+// reflectPods reports the first pod that says why there is no instance.
+func reflectPods(rs *servingv1.RevisionStatus, pods []corev1.Pod, s *config.Snapshot, hurry bool) {
 	for i := range pods {
 		pod := &pods[i]
 		if c := condition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse && !s.Deployment.PodIsAlwaysSchedulable {
-			rs.MarkResourcesAvailableFalse(c.Reason, escape(c.Message))
-			return 0
+			rs.MarkResourcesAvailableFalse(c.Reason, status.Escape(c.Message))
+			return
 		}
 		if reflectContainers(rs, pod, hurry) {
-			return 0
+			return
 		}
 	}
-	if rs.GetCondition(servingv1.RevisionConditionContainerHealthy).IsTrue() {
-		return 0
-	}
-	for i := range pods {
-		if w := reflectSlowStart(rs, &pods[i], now); w > 0 && (wait == 0 || w < wait) {
-			wait = w
-		}
-	}
-	return wait
 }
 
 // reflectContainers reports the first container of a pod that ended or cannot start, and whether there is one.
@@ -117,30 +108,46 @@ func reflectWaiting(rs *servingv1.RevisionStatus, c *corev1.ContainerStatus, hur
 	case reasonPull, reasonBackOff, "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable":
 		message = servingv1.RevisionContainerMissingMessage(c.Image, message)
 	}
-	rs.MarkResourcesAvailableFalse(w.Reason, escape(message))
+	rs.MarkResourcesAvailableFalse(w.Reason, status.Escape(message))
 	return true
 }
 
-// reflectSlowStart reports containers that run but are not ready for longer than slowStart, or returns when they will be.
-func reflectSlowStart(rs *servingv1.RevisionStatus, pod *corev1.Pod, now time.Time) time.Duration {
-	for i := range pod.Status.ContainerStatuses {
-		c := &pod.Status.ContainerStatuses[i]
-		if c.Ready || c.State.Running == nil {
-			continue
-		}
-		if wait := c.State.Running.StartedAt.Add(slowStart).Sub(now); wait > 0 {
-			return wait
-		}
-		rs.MarkContainerHealthyUnknown(reasonNotReady,
-			fmt.Sprintf("Container %q is running, but its readiness probe has not succeeded yet.", c.Name))
+// reflectSlowStart reports a container that has been running without being ready for longer than slowStart. It returns when
+// to look again for one that has not been for so long, or zero. It comes last: of several conditions that are unknown, the
+// one that is marked last explains why the revision is not ready.
+func reflectSlowStart(rs *servingv1.RevisionStatus, pods []corev1.Pod, now time.Time) (wait time.Duration) {
+	if !rs.GetCondition(servingv1.RevisionConditionContainerHealthy).IsUnknown() {
 		return 0
 	}
-	return 0
+	for i := range pods {
+		for j := range pods[i].Status.ContainerStatuses {
+			c := &pods[i].Status.ContainerStatuses[j]
+			if c.Ready || c.State.Running == nil {
+				continue
+			}
+			left := c.State.Running.StartedAt.Add(slowStart).Sub(now)
+			if left <= 0 {
+				rs.MarkContainerHealthyUnknown(reasonNotReady,
+					fmt.Sprintf("Container %q is running, but its readiness probe has not succeeded yet.", c.Name))
+				return 0
+			}
+			if wait == 0 || left < wait {
+				wait = left
+			}
+		}
+	}
+	return wait
+}
+
+// wanted says whether the Deployment is to have an instance.
+func wanted(d *appsv1.Deployment) bool {
+	return d.Spec.Replicas != nil && *d.Spec.Replicas > 0
 }
 
 // reflectAutoscaler copies what the PodAutoscaler reports.
 func reflectAutoscaler(rs *servingv1.RevisionStatus, pa *autoscalingv1alpha1.PodAutoscaler) {
 	ps := pa.Status
+	ps.Conditions = status.Verbatim(ps.Conditions)
 	if ps.ServiceName == "" {
 		// Upstream waits for the Kubernetes Service of the revision. There is none here: the data plane learns the endpoints
 		// from the pods, so that the revision is reachable as soon as its PodAutoscaler says so.
@@ -184,9 +191,4 @@ func condition(pod *corev1.Pod, kind corev1.PodConditionType) *corev1.PodConditi
 		}
 	}
 	return nil
-}
-
-// escape protects percent signs from the methods of RevisionStatus that take their message as a format.
-func escape(message string) string {
-	return strings.ReplaceAll(message, "%", "%%")
 }

@@ -3,6 +3,8 @@ package service
 import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"github.com/weft-dev/weft/serving/status"
 )
 
 // reflectConfiguration copies what the configuration reports, unless it has not looked at its latest generation yet: what it
@@ -12,7 +14,9 @@ func reflectConfiguration(s *servingv1.ServiceStatus, c *servingv1.Configuration
 		s.MarkConfigurationNotReconciled()
 		return
 	}
-	s.PropagateConfigurationStatus(&c.Status)
+	reported := c.Status
+	reported.Conditions = status.Verbatim(reported.Conditions)
+	s.PropagateConfigurationStatus(&reported)
 }
 
 // reflectRoute copies what the route reports. A ready route whose traffic is still that of an older revision is not what the
@@ -22,7 +26,9 @@ func reflectRoute(s *servingv1.ServiceStatus, r *servingv1.Route, c *servingv1.C
 		s.MarkRouteNotReconciled()
 		return
 	}
-	s.PropagateRouteStatus(&r.Status)
+	reported := r.Status
+	reported.Conditions = status.Verbatim(reported.Conditions)
+	s.PropagateRouteStatus(&reported)
 	if s.GetCondition(servingv1.ServiceConditionRoutesReady).IsTrue() && !migrated(r, c) {
 		s.MarkRouteNotYetReady()
 	}

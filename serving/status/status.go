@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -87,6 +89,21 @@ func Write(ctx context.Context, c client.StatusClient, before, after Object) err
 		return nil
 	}
 	return fmt.Errorf("writing status of %s/%s: %w", after.GetNamespace(), after.GetName(), err)
+}
+
+// Verbatim returns conditions for a method of Knative's types that copies them to another object. Those methods take the
+// message as a format, so that a percent sign in it would be read as a verb.
+func Verbatim(conditions duckv1.Conditions) duckv1.Conditions {
+	out := slices.Clone(conditions)
+	for i := range out {
+		out[i].Message = Escape(out[i].Message)
+	}
+	return out
+}
+
+// Escape protects the percent signs of a message from a method that takes it as a format.
+func Escape(message string) string {
+	return strings.ReplaceAll(message, "%", "%%")
 }
 
 // settle gives conditions that are as they were their old transition time, and all others now. A decision that passes
