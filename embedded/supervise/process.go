@@ -167,7 +167,7 @@ func Stop(ctx context.Context, pidFile string, timeout time.Duration) error {
 		return err
 	}
 	if alive {
-		if err := terminate(ctx, found.PID, timeout); err != nil {
+		if err := Terminate(ctx, found.PID, timeout); err != nil {
 			return err
 		}
 	}
@@ -177,7 +177,8 @@ func Stop(ctx context.Context, pidFile string, timeout time.Duration) error {
 	return nil
 }
 
-func terminate(ctx context.Context, pid int, timeout time.Duration) error {
+// Terminate ends a process that need not be a child, by SIGTERM and after timeout by SIGKILL, and returns when it has ended.
+func Terminate(ctx context.Context, pid int, timeout time.Duration) error {
 	if err := kill(pid, syscall.SIGTERM); err != nil {
 		return err
 	}

@@ -1,0 +1,119 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/weft-dev/weft/autoscaler"
+	meshconfig "github.com/weft-dev/weft/mesh/config"
+	"github.com/weft-dev/weft/mesh/discovery"
+	"github.com/weft-dev/weft/mesh/knative"
+	"github.com/weft-dev/weft/serving"
+	"github.com/weft-dev/weft/serving/config"
+)
+
+// startControllers adds every controller to one manager, so that they share caches and connection, and starts it. All that the proxy
+// is sent is held back until the controllers have seen what exists, so the control socket may be opened when this returns.
+func (p *platform) startControllers(ctx context.Context) (*autoscaler.Service, error) {
+	log := p.Log.With("component", "controllers")
+	// Controllers tell of each start and stop at Info, which an operator of a single machine does not care about.
+	quiet := logr.FromSlogHandler(leastHandler{Handler: log.Handler(), least: slog.LevelWarn})
+	ctrl.SetLogger(quiet)
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), serving.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("registering types: %w", err)
+	}
+	mgr, err := manager.New(p.control.RESTConfig(), manager.Options{
+		Scheme:  scheme,
+		Logger:  quiet,
+		Metrics: metricsserver.Options{BindAddress: "0"},
+		// Who wrote which field fills half of an object and interests no controller.
+		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making controller manager: %w", err)
+	}
+	load, err := p.addControllers(ctx, mgr, log)
+	if err != nil {
+		return nil, err
+	}
+	p.parts.start("controllers", mgr.Start)
+	return load, nil
+}
+
+// addControllers is the list of controllers.
+func (p *platform) addControllers(ctx context.Context, mgr manager.Manager, log *slog.Logger) (*autoscaler.Service, error) {
+	store := config.NewStore(config.Options{Domains: config.Domains{Default: p.Settings.Domain}, Logger: log})
+	if err := store.AddToManager(ctx, mgr); err != nil {
+		return nil, fmt.Errorf("reading configuration: %w", err)
+	}
+	if err := discovery.AddToManager(mgr, p.mesh, discovery.Options{
+		Listeners:    p.listeners(),
+		LocalGateway: netip.AddrPortFrom(p.Settings.Gateway(), localGatewayPort),
+		APIServer:    netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(p.Settings.APIPort)),
+		Logger:       log,
+	}); err != nil {
+		return nil, err
+	}
+	routes, err := knative.AddToManager(mgr, p.mesh, knative.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := serving.AddToManager(mgr, serving.Options{
+		Mesh: routes, Config: store, ExternalPort: p.Settings.HTTPPort, Log: slog.New(leastHandler{Handler: log.Handler(), least: slog.LevelWarn}),
+	}); err != nil {
+		return nil, err
+	}
+	return autoscaler.AddToManager(mgr, autoscaler.Options{Config: store, Logger: log})
+}
+
+// localGatewayPort is the port of the cluster-local listener on the bridge: the port of a URL without one.
+const localGatewayPort = 80
+
+// listeners are the gateway's, one per address, and the cluster-local one on the bridge.
+func (p *platform) listeners() []*meshconfig.Listener {
+	var listeners []*meshconfig.Listener
+	for i, address := range p.Settings.GatewayAddresses() {
+		listeners = append(listeners, &meshconfig.Listener{
+			Name: "gateway-http-" + strconv.Itoa(i), Address: address.String(), Port: uint32(p.Settings.HTTPPort),
+			Protocol: meshconfig.Listener_HTTP, Visibility: meshconfig.Visibility_EXTERNAL,
+		})
+	}
+	return append(listeners, &meshconfig.Listener{
+		Name: "local-http", Address: p.Settings.Gateway().String(), Port: localGatewayPort,
+		Protocol: meshconfig.Listener_HTTP, Visibility: meshconfig.Visibility_CLUSTER_LOCAL,
+	})
+}
+
+// leastHandler drops records below a level.
+type leastHandler struct {
+	slog.Handler
+	least slog.Level
+}
+
+// Enabled implements slog.Handler.
+func (h leastHandler) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= h.least && h.Handler.Enabled(ctx, level)
+}
+
+// WithAttrs implements slog.Handler.
+func (h leastHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return leastHandler{Handler: h.Handler.WithAttrs(attrs), least: h.least}
+}
+
+// WithGroup implements slog.Handler.
+func (h leastHandler) WithGroup(name string) slog.Handler {
+	return leastHandler{Handler: h.Handler.WithGroup(name), least: h.least}
+}
