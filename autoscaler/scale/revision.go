@@ -60,8 +60,10 @@ type revision struct {
 	failures int
 	retryAt  time.Time
 	// wake is the wake that the next patch carries out.
-	wake  *Wake
-	timer *time.Timer
+	wake *Wake
+	// timer fires at timerAt; it is nil when nothing is to be looked at.
+	timer   *time.Timer
+	timerAt time.Time
 }
 
 // report takes one proxy's load of the revision.
@@ -74,7 +76,7 @@ func (r *revision) report(proxy string, load *telemetry.RevisionLoad, received t
 	r.record(proxy, load, received)
 	switch {
 	case !r.known:
-		r.arm(tick)
+		r.arm(defaultSpan)
 	case load.GetWake():
 		if r.wake == nil {
 			r.wake = &Wake{Namespace: r.key.Namespace, Revision: r.key.Name, Received: received}
@@ -245,7 +247,10 @@ func (r *revision) observed(now time.Time) time.Duration {
 // schedule arranges the next look, or none.
 func (r *revision) schedule(plan kpa.Plan, now time.Time) {
 	if r.load != nil && r.load.Empty(now) {
-		r.load, r.now = nil, nil
+		r.load = nil
+	}
+	if len(r.now) == 0 {
+		r.now = nil
 	}
 	next := plan.Check
 	sooner := func(d time.Duration) {
@@ -253,7 +258,7 @@ func (r *revision) schedule(plan kpa.Plan, now time.Time) {
 			next = d
 		}
 	}
-	if r.load != nil || len(r.state.Delayed) > 1 {
+	if r.load != nil || r.now != nil || len(r.state.Delayed) > 1 {
 		sooner(tick)
 	}
 	if !r.state.PanicSince.IsZero() && (r.load != nil || r.replicas != 0) {
@@ -272,14 +277,16 @@ func (r *revision) schedule(plan kpa.Plan, now time.Time) {
 	}
 }
 
-// arm has the revision looked at after a time; r.mu is held.
+// arm has the revision looked at after a time, or sooner if that is already arranged; r.mu is held.
 func (r *revision) arm(after time.Duration) {
-	if r.timer != nil {
+	at := time.Now().Add(after)
+	if r.timer != nil && !at.Before(r.timerAt) {
 		return
 	}
+	r.stopTimer()
 	var timer *time.Timer
 	timer = time.AfterFunc(after, func() { r.fire(&timer) })
-	r.timer = timer
+	r.timer, r.timerAt = timer, at
 }
 
 func (r *revision) stopTimer() {
@@ -302,13 +309,13 @@ func (r *revision) fire(timer **time.Timer) {
 	}
 	r.timer = nil
 	now := time.Now()
-	forgotten := !r.known && (r.load == nil || r.load.Empty(now))
+	forgotten := !r.known && r.firstSeen.Add(defaultSpan).Before(now) && (r.load == nil || r.load.Empty(now))
 	switch {
 	case r.known:
 		r.decide(now)
 		r.notify()
 	case !forgotten:
-		r.arm(tick)
+		r.arm(defaultSpan)
 	}
 	r.mu.Unlock()
 	if forgotten {
