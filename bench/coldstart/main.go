@@ -53,7 +53,7 @@ func run(ctx context.Context, runs, burst int, results string) (err error) {
 	if out, err := p.Weft("image", "build", image, "./samples/hello"); err != nil {
 		return fmt.Errorf("building samples/hello: %w\n%s", err, out)
 	}
-	result := record.New("coldstart")
+	result := record.New(ctx, "coldstart")
 	if err := memory(p, result); err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func sequence(ctx context.Context, p *platform.Platform, runs int, result *recor
 			return fmt.Errorf("run %d: %w", i+1, err)
 		}
 		total = append(total, took)
-		if err := stages.add(start, took, watch); err != nil {
+		if err := stages.add(ctx, start, took, watch); err != nil {
 			return err
 		}
 		fmt.Fprintf(os.Stderr, "cold start %d of %d: %s\n", i+1, runs, took.Round(time.Millisecond))

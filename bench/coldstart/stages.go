@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -39,15 +40,13 @@ type stages struct {
 func newStages() *stages { return &stages{samples: map[string][]time.Duration{}} }
 
 // add takes the observations of one cold start that began at start.
-func (s *stages) add(start time.Time, took time.Duration, o *observer) error {
+func (s *stages) add(ctx context.Context, start time.Time, took time.Duration, o *observer) error {
 	o.stop()
-	at, err := o.proxyStages(start)
+	at, err := o.proxyStages(ctx, start)
 	if err != nil {
 		return err
 	}
-	for name, t := range o.seen {
-		at[name] = t
-	}
+	maps.Copy(at, o.seen)
 	for name, t := range at {
 		if d := t.Sub(start); d >= 0 {
 			s.samples[name] = append(s.samples[name], d)
@@ -138,7 +137,7 @@ type coldStart struct {
 }
 
 // proxyStages asks the proxy for the cold start that it noted since start.
-func (o *observer) proxyStages(start time.Time) (map[string]time.Time, error) {
+func (o *observer) proxyStages(ctx context.Context, start time.Time) (map[string]time.Time, error) {
 	socket := filepath.Join(o.platform.StateDir, "run", "proxy.sock")
 	admin := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -146,7 +145,11 @@ func (o *observer) proxyStages(start time.Time) (map[string]time.Time, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},
 	}}
-	response, err := admin.Get("http://proxy/coldstarts")
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://proxy/coldstarts", http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	response, err := admin.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("asking the proxy for its cold starts: %w", err)
 	}

@@ -3,6 +3,7 @@
 package record
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -58,18 +59,18 @@ type Machine struct {
 }
 
 // New returns a result of the named benchmark on this machine and this commit.
-func New(benchmark string) *Result {
+func New(ctx context.Context, benchmark string) *Result {
 	return &Result{
-		Benchmark: benchmark, Time: time.Now().UTC().Truncate(time.Second), Commit: output("git", "rev-parse", "--short", "HEAD"),
+		Benchmark: benchmark, Time: time.Now().UTC().Truncate(time.Second), Commit: output(ctx, "git", "rev-parse", "--short", "HEAD"),
 		Machine: Machine{
-			CPU: cpuModel(), Cores: runtime.NumCPU(), Kernel: output("uname", "-r"), Go: runtime.Version(),
-			Runtime: strings.SplitN(output("sh", "-c", "crun --version || runc --version"), "\n", 2)[0],
+			CPU: cpuModel(), Cores: runtime.NumCPU(), Kernel: output(ctx, "uname", "-r"), Go: runtime.Version(),
+			Runtime: strings.SplitN(output(ctx, "sh", "-c", "crun --version || runc --version"), "\n", 2)[0],
 		},
 	}
 }
 
-func output(name string, args ...string) string {
-	out, err := exec.Command(name, args...).Output()
+func output(ctx context.Context, name string, args ...string) string {
+	out, err := exec.CommandContext(ctx, name, args...).Output()
 	if err != nil {
 		return "unknown"
 	}

@@ -179,24 +179,6 @@ func conditions(s *servingv1.Service) string {
 	return b.String()
 }
 
-// waitCondition waits for a condition of a service with this status whose message contains text.
-func (u *user) waitCondition(limit time.Duration, name string, kind apis.ConditionType, status corev1.ConditionStatus, text string) *apis.Condition {
-	u.Helper()
-	var found *apis.Condition
-	u.wait(limit, fmt.Sprintf("%s is %s=%s with %q", name, kind, status, text), func() error {
-		s, err := u.load(name)
-		if err != nil {
-			return err
-		}
-		found = s.Status.GetCondition(kind)
-		if found == nil || found.Status != status || !strings.Contains(found.Reason+": "+found.Message, text) {
-			return fmt.Errorf("conditions %s", conditions(s))
-		}
-		return nil
-	})
-	return found
-}
-
 // pods returns the running pods of a service that are not being deleted.
 func (u *user) pods(name string) []corev1.Pod {
 	u.Helper()

@@ -51,8 +51,8 @@ func TestTrafficSplitAndTags(t *testing.T) {
 	u.update("split", func(s *servingv1.Service) {
 		s.Spec.Template.Spec.Containers[0].Env[0].Value = "two"
 		s.Spec.Traffic = []servingv1.TrafficTarget{
-			{RevisionName: "split-00001", Percent: ptr(int64(80)), Tag: "current"},
-			{RevisionName: "split-00002", Percent: ptr(int64(20)), Tag: "candidate"},
+			{RevisionName: "split-00001", Percent: new(int64(80)), Tag: "current"},
+			{RevisionName: "split-00002", Percent: new(int64(20)), Tag: "candidate"},
 		}
 	})
 	var s *servingv1.Service
@@ -290,5 +290,3 @@ func TestBrokenRevisionsReportWhyAndOldTrafficFlows(t *testing.T) {
 		}
 	}
 }
-
-func ptr[T any](v T) *T { return &v }

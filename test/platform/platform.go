@@ -92,7 +92,7 @@ func Start(name string, index int) (*Platform, error) {
 func freePorts(n int) ([]int, error) {
 	ports := make([]int, 0, n)
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +109,8 @@ func (p *Platform) Run() error {
 		return err
 	}
 	defer log.Close()
-	p.up = exec.Command(filepath.Join(p.Bin, "weft"), p.Flags...)
+	// Not bound to a context: a test ends it by the means that it tests.
+	p.up = exec.CommandContext(context.Background(), filepath.Join(p.Bin, "weft"), p.Flags...)
 	p.up.Stdout, p.up.Stderr = log, log
 	p.up.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := p.up.Start(); err != nil {
