@@ -34,14 +34,13 @@ const logLimit = 20 << 20
 
 // detach starts `weft up` again in a session of its own and follows it until it is ready or has failed.
 func detach(cmd *cobra.Command, s settings.Settings) error {
-	if err := errors.Join(preflight.Privileges()); err != nil {
+	if err := preflight.Privileges(); err != nil {
 		return err
 	}
 	if err := preflight.StateDir(s.StateDir); err != nil {
 		return err
 	}
-	path := s.Path("logs", "weft.log")
-	log, err := openLog(s, path)
+	log, err := openLog(s)
 	if err != nil {
 		return err
 	}
@@ -65,7 +64,7 @@ func detach(cmd *cobra.Command, s settings.Settings) error {
 		return fmt.Errorf("starting weft in the background: %w", err)
 	}
 	writer.Close()
-	return follow(reader, cmd.OutOrStdout(), path)
+	return follow(reader, cmd.OutOrStdout(), log.Name())
 }
 
 // attachedArgs are the arguments without --detach.
@@ -94,7 +93,9 @@ func follow(from io.Reader, to io.Writer, log string) error {
 	return fmt.Errorf("weft ended before it was ready, see %s", log)
 }
 
-func openLog(s settings.Settings, path string) (*os.File, error) {
+// openLog opens what a detached weft writes to, and what libraries write to standard error.
+func openLog(s settings.Settings) (*os.File, error) {
+	path := s.Path("logs", "weft.log")
 	if err := os.MkdirAll(s.Path("logs"), 0o700); err != nil {
 		return nil, fmt.Errorf("making directory of logs: %w", err)
 	}
@@ -147,6 +148,13 @@ func (p *progress) ready(s settings.Settings, took time.Duration) {
 		fmt.Fprintln(p.pipe, readyMark)
 		p.close()
 	}
+}
+
+// stopping is told when an orderly stop begins, which may take a while.
+func (p *progress) stopping() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintln(p.w, "stopping; interrupt again to leave containers and proxy running")
 }
 
 // end reports an error that came before ready.

@@ -18,7 +18,7 @@ import (
 var version = "dev"
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, terminalStderr()))
 }
 
 // run executes one command and returns the exit code. Every error becomes one line: what a user can cause needs no stack of wraps.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,7 +57,7 @@ When weft is killed, containers and proxy keep running and serving; the next wef
 				return detach(cmd, chosen)
 			}
 			progress := openProgress(cmd.OutOrStdout())
-			err = up(cmd.Context(), chosen, progress, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: flags.logLevel})))
+			err = up(cmd.Context(), chosen, progress, cmd.ErrOrStderr(), flags.logLevel)
 			progress.end(err)
 			return err
 		},
@@ -134,7 +135,7 @@ func set[T any](given bool, to *T, value T) {
 }
 
 // up runs the platform until ctx ends.
-func up(ctx context.Context, s settings.Settings, out *progress, log *slog.Logger) (err error) {
+func up(ctx context.Context, s settings.Settings, out *progress, terminal io.Writer, level slog.Level) (err error) {
 	if err := preflight.Privileges(); err != nil {
 		return err
 	}
@@ -160,11 +161,23 @@ func up(ctx context.Context, s settings.Settings, out *progress, log *slog.Logge
 	if err := s.Save(); err != nil {
 		return err
 	}
+	log, err := openLog(s)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if file, ok := terminal.(*os.File); ok {
+		if err := silenceLibraries(log, file); err != nil {
+			return err
+		}
+	}
 	began := time.Now()
 	return server.Run(ctx, server.Options{
-		Settings: s, Binaries: binaries, Version: version, Log: log,
-		Step:  out.step,
-		Ready: func() { out.ready(s, time.Since(began)) },
+		Settings: s, Binaries: binaries, Version: version,
+		Log:      slog.New(slog.NewTextHandler(terminal, &slog.HandlerOptions{Level: level})),
+		Step:     out.step,
+		Ready:    func() { out.ready(s, time.Since(began)) },
+		Stopping: out.stopping,
 	})
 }
 

@@ -26,7 +26,9 @@ type Options struct {
 	Step func(name string, took time.Duration)
 	// Ready is called once, when requests can be served.
 	Ready func()
-	Log   *slog.Logger
+	// Stopping is called once, when an orderly stop begins.
+	Stopping func()
+	Log      *slog.Logger
 }
 
 // platform is one run.
@@ -49,7 +51,10 @@ func Run(ctx context.Context, opts Options) (err error) {
 		parts:   &parts{fail: fail, log: opts.Log},
 		mesh:    distribute.New(distribute.Options{Logger: opts.Log.With("component", "distribute")}),
 	}
-	defer func() { err = errors.Join(err, p.parts.stopAll()) }()
+	defer func() {
+		opts.Stopping()
+		err = errors.Join(err, p.parts.stopAll())
+	}()
 	if err := p.start(ctx); err != nil {
 		if cause := context.Cause(ctx); ctx.Err() != nil && !errors.Is(cause, context.Canceled) {
 			return cause // Why start was interrupted, rather than that it was.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weft-dev/weft/embedded/supervise"
 	"github.com/weft-dev/weft/internal/instance"
+	"github.com/weft-dev/weft/node/container"
 	"github.com/weft-dev/weft/node/sandbox"
 )
 
@@ -22,7 +23,14 @@ func ProxyPIDFile(i instance.Instance) string { return i.Path("run", "weft-proxy
 
 // Stop stops the proxy and the containers of an instance whose weft does not run. What does not run is no error.
 func Stop(ctx context.Context, i instance.Instance) error {
-	return supervise.Stop(ctx, ProxyPIDFile(i), ProxyStopTimeout)
+	if err := supervise.Stop(ctx, ProxyPIDFile(i), ProxyStopTimeout); err != nil {
+		return fmt.Errorf("stopping weft-proxy: %w", err)
+	}
+	runtime, err := container.NewRuntime(container.Options{Instance: i})
+	if err != nil {
+		return err
+	}
+	return StopContainers(ctx, runtime)
 }
 
 // Purge removes all that an instance made. Stop must have been called.
