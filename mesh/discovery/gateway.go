@@ -25,7 +25,7 @@ const (
 )
 
 // managedBy marks the EndpointSlice as not belonging to the EndpointSlice controller, which would remove it.
-const managedBy = "weft.dev/discovery"
+const managedBy = "discovery.weft.dev"
 
 // retryPause is the time to the next attempt after the API server has refused one.
 const retryPause = time.Second
