@@ -29,6 +29,7 @@ import (
 
 	"github.com/weft-dev/weft/serving/config"
 	"github.com/weft-dev/weft/serving/configuration"
+	"github.com/weft-dev/weft/serving/digest"
 	"github.com/weft-dev/weft/serving/labeler"
 	"github.com/weft-dev/weft/serving/owned"
 	"github.com/weft-dev/weft/serving/revision"
@@ -48,6 +49,9 @@ type Options struct {
 	ExternalPort int
 	// LocalGatewayHost is the host that names of routes lead to in the cluster; route.DefaultLocalGateway by default.
 	LocalGatewayHost string
+	// Digests says how tags of images are resolved to digests; its Reader and Config are filled in. Nil leaves the images of
+	// revisions as they are.
+	Digests *digest.Options
 	// Workers is the number of objects of one kind that are reconciled at the same time, 8 by default. They wait for the API
 	// server most of the time.
 	Workers int
@@ -124,10 +128,22 @@ func addConfigurations(mgr manager.Manager, o Options) error {
 
 func addRevisions(mgr manager.Manager, o Options) error {
 	s := store(mgr, revision.Name)
-	r := revision.New(revision.Options{Store: s, Config: o.Config.Load, Now: time.Now})
+	ro := revision.Options{Store: s, Config: o.Config.Load, Now: time.Now}
+	var sources []source.Source
+	if o.Digests != nil {
+		options := *o.Digests
+		options.Reader, options.Config = mgr.GetAPIReader(), o.Config.Load
+		resolver := digest.New(options)
+		if err := mgr.Add(resolver); err != nil {
+			return fmt.Errorf("adding the resolver of digests: %w", err)
+		}
+		ro.Digests = resolver
+		sources = append(sources, source.Channel(resolver.Changes(), &handler.EnqueueRequestForObject{}))
+	}
 	changes := o.Config.Changes(config.AutoscalerName, config.DefaultsName, config.DeploymentName, config.FeaturesName, config.ObservabilityName)
 	all := every(s, func() client.ObjectList { return &servingv1.RevisionList{} })
-	return wrap(revision.Name, revision.AddToManager(mgr, r, o.controller(), source.Channel(changes, all)))
+	sources = append(sources, source.Channel(changes, all))
+	return wrap(revision.Name, revision.AddToManager(mgr, revision.New(ro), o.controller(), sources...))
 }
 
 func addRoutes(mgr manager.Manager, o Options) error {

@@ -50,11 +50,11 @@ type Options struct {
 
 // Digests resolves images to their digests, in the background: registries are slow.
 type Digests interface {
-	// Resolve returns the statuses of all containers of a revision, or ready=false when it has begun to resolve them; the
-	// revision is then reconciled again when it is done. An error is that of the registry and may go away. Concurrent
-	// calls are allowed.
+	// Resolve returns the statuses of all containers of a revision, or ready=false while it resolves them; the revision is
+	// then reconciled again when there is an outcome. An error is an outcome too, which a later attempt may change.
+	// Concurrent calls are allowed.
 	Resolve(r *servingv1.Revision) (containers, initContainers []servingv1.ContainerStatus, ready bool, err error)
-	// Forget drops what is remembered of a revision that is gone.
+	// Forget drops what is remembered of a revision that has stored its digests.
 	Forget(key client.ObjectKey)
 }
 
@@ -73,8 +73,8 @@ func (r *Reconciler) reconcile(ctx context.Context, rev *servingv1.Revision) (re
 	snapshot := r.config()
 	rev.Status.LogURL = strings.ReplaceAll(snapshot.Observability.LogURLTemplate, "${REVISION_UID}", string(rev.UID))
 
-	if ready, err := r.resolve(rev); !ready || err != nil {
-		return reconcile.Result{}, err
+	if !r.resolve(rev) {
+		return reconcile.Result{}, nil
 	}
 	deployment, created, err := r.deployment(ctx, rev, snapshot)
 	if err != nil {
@@ -102,30 +102,34 @@ func (r *Reconciler) reconcile(ctx context.Context, rev *servingv1.Revision) (re
 }
 
 // resolve fills in the digests of the images, once: a revision keeps the images that it started with.
-func (r *Reconciler) resolve(rev *servingv1.Revision) (ready bool, err error) {
+func (r *Reconciler) resolve(rev *servingv1.Revision) (ready bool) {
 	done := len(rev.Spec.Containers) == len(rev.Status.ContainerStatuses) && len(rev.Spec.InitContainers) == len(rev.Status.InitContainerStatuses)
-	if done {
-		return true, nil
-	}
 	if r.digests == nil {
+		if done {
+			return true
+		}
 		rev.Status.ContainerStatuses = unresolved(rev.Spec.Containers)
 		rev.Status.InitContainerStatuses = unresolved(rev.Spec.InitContainers)
-		return true, nil
+		return true
+	}
+	if done {
+		r.digests.Forget(client.ObjectKeyFromObject(rev))
+		return true
 	}
 	containers, initContainers, ready, err := r.digests.Resolve(rev)
 	switch {
 	case err != nil:
 		rev.Status.MarkContainerHealthyFalse(servingv1.ReasonContainerMissing, err.Error())
-		return false, err
+		return false
 	case !ready:
 		rev.Status.MarkResourcesAvailableUnknown(servingv1.ReasonResolvingDigests, "")
-		return false, nil
+		return false
 	}
 	rev.Status.ContainerStatuses, rev.Status.InitContainerStatuses = containers, initContainers
 	if rev.Status.GetCondition(servingv1.RevisionConditionContainerHealthy).GetReason() == servingv1.ReasonContainerMissing {
 		rev.Status.MarkContainerHealthyUnknown(servingv1.ReasonDeploying, "")
 	}
-	return true, nil
+	return true
 }
 
 func unresolved(containers []corev1.Container) []servingv1.ContainerStatus {
