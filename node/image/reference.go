@@ -35,7 +35,13 @@ func IsLocal(ref string) bool {
 // parseReference normalises a reference: docker.io and library/ are filled in, the tag defaults to latest, and of a tag and a digest
 // the digest counts.
 func parseReference(s string) (reference, error) {
-	ref, err := name.ParseReference(s, name.WeakValidation)
+	opts := []name.Option{name.WeakValidation}
+	plain, isLocalhost := strings.CutPrefix(s, "localhost/")
+	if isLocalhost {
+		// The library sees a registry only in what has a dot or a port, docker and podman also in this.
+		opts = append(opts, name.WithDefaultRegistry("localhost"))
+	}
+	ref, err := name.ParseReference(plain, opts...)
 	if err != nil {
 		return reference{}, fmt.Errorf("%w: %q: %w", ErrInvalidName, s, err)
 	}

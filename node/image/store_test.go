@@ -227,3 +227,19 @@ func tree(t *testing.T, dir string) map[string]string {
 	}
 	return out
 }
+
+// eventually polls a condition of another process or of the kernel.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("waiting for %s: not in time", what)
+		case <-tick.C:
+		}
+	}
+}
