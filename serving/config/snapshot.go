@@ -30,6 +30,9 @@ type Snapshot struct {
 	GC            *GC
 	Network       *Network
 	Observability *Observability
+
+	// types is what the defaulting and validation of Knative's types read.
+	types *apiconfig.Config
 }
 
 // Domains are what the installation, not the administrator, knows about names.
@@ -103,12 +106,14 @@ func (s *Snapshot) with(name string, data map[string]string, domains Domains) (*
 	if err != nil {
 		return nil, fmt.Errorf("parsing config map %q: %w", name, err)
 	}
+	if next.Autoscaler != nil && next.Defaults != nil && next.Features != nil {
+		next.types = &apiconfig.Config{Defaults: next.Defaults, Features: next.Features}
+		next.Autoscaler.apply(next.types)
+	}
 	return &next, nil
 }
 
 // ToContext gives ctx what the defaulting and validation of Knative's types read from it.
 func (s *Snapshot) ToContext(ctx context.Context) context.Context {
-	c := &apiconfig.Config{Defaults: s.Defaults, Features: s.Features}
-	s.Autoscaler.apply(c)
-	return apiconfig.ToContext(ctx, c)
+	return apiconfig.ToContext(ctx, s.types)
 }
