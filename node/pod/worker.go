@@ -189,6 +189,9 @@ func (w *Worker) advance(now time.Time) time.Time {
 	}
 	for _, u := range p.start {
 		w.startUnit(u, now)
+		if u.op == opNone {
+			p.wakeAt(u.retryAt) // its pull has to wait
+		}
 	}
 	if p.over {
 		w.over = true
