@@ -85,7 +85,7 @@ func newTarFS(f *os.File) (*tarFS, error) {
 		case tar.TypeReg:
 			t.files[n] = span{or.at, h.Size}
 		case tar.TypeSymlink: // docker save names a layer that two images share once
-			t.links[n] = path.Join("/", path.Dir(n), h.Linkname)[1:]
+			t.links[n] = path.Join("/", path.Dir(n), h.Linkname)[1:] //nolint:gosec // a key of the map, never a path of this machine
 		case tar.TypeLink:
 			t.links[n] = path.Clean("/" + h.Linkname)[1:]
 		}
@@ -113,7 +113,7 @@ func readDocument(a archiveFS, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer rc.Close()
+	defer func() { _ = rc.Close() }()
 	if size > maxDocument {
 		return nil, fmt.Errorf("reading %q: %d bytes are too many", name, size)
 	}
@@ -131,7 +131,7 @@ func (s *Store) spool(ctx context.Context, r io.Reader) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer plain.Close()
+	defer func() { _ = plain.Close() }()
 	f, err := os.CreateTemp(s.path(tempDir), "archive-*")
 	if err != nil {
 		return nil, fmt.Errorf("copying archive: %w", err)

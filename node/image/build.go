@@ -145,7 +145,7 @@ func (s *Store) compile(ctx context.Context, src, binary string, flags []string)
 	if err != nil {
 		return fmt.Errorf("%w in %s: %w", ErrBuild, src, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	// A library compiles to an archive without complaint.
 	var magic [4]byte
 	if _, err := io.ReadFull(f, magic[:]); err != nil || string(magic[:]) != "\x7fELF" {

@@ -28,7 +28,7 @@ func writeLayer(path string, c layerContent) (string, int64, error) {
 	if err != nil {
 		return "", 0, fmt.Errorf("writing layer: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	sum := sha256.New()
 	w := layerWriter{tar.NewWriter(io.MultiWriter(f, sum))}
 	if c.bare {
@@ -77,7 +77,7 @@ func (w layerWriter) copyFile(name, from string, mode int64) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	fi, err := f.Stat()
 	if err != nil {
 		return err

@@ -52,14 +52,14 @@ func (s *Store) Import(ctx context.Context, path string, opts ImportOptions) ([]
 		if err != nil {
 			return nil, fmt.Errorf("importing: %w", err)
 		}
-		defer root.Close()
+		defer func() { _ = root.Close() }()
 		return wrapImport(path)(s.importFrom(ctx, dirFS{root}, opts))
 	}
 	f, err := os.Open(filepath.Clean(path))
 	if err != nil {
 		return nil, fmt.Errorf("importing: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if !isPlainTar(f) {
 		return wrapImport(path)(s.ImportReader(ctx, f, opts))
 	}

@@ -222,7 +222,7 @@ func (s *Store) writeDurable(path string, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("writing %q: %w", path, err)
 	}
-	defer os.Remove(f.Name()) // fails after the rename, as it should
+	defer func() { _ = os.Remove(f.Name()) }() // fails after the rename, as it should
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Chmod(0o644)
@@ -251,6 +251,6 @@ func syncPath(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	return f.Sync()
 }

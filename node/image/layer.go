@@ -71,7 +71,7 @@ func (s *Store) unpackLayer(ctx context.Context, src layerSource, count func(int
 	if err != nil {
 		return err
 	}
-	defer rc.Close()
+	defer func() { _ = rc.Close() }()
 	u, err := unpackVerified(dir, &countingReader{ctx: ctx, r: rc, count: count}, src.diffHex)
 	if err != nil {
 		return fmt.Errorf("layer sha256:%s: %w", src.diffHex, err)
@@ -101,7 +101,7 @@ func unpackVerified(dir string, r io.Reader, diffHex string) (*unpacker, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer plain.Close()
+	defer func() { _ = plain.Close() }()
 	sum := sha256.New()
 	tee := io.TeeReader(plain, sum)
 	u, err := unpack(dir, tee)
@@ -171,7 +171,7 @@ func syncTree(dir string, files int) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		return unix.Syncfs(int(f.Fd()))
 	}
 	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {

@@ -20,24 +20,22 @@ import (
 // helperEnv makes the test binary a second process on a store: "<operation> <directory> <reference>".
 const helperEnv = "WEFT_IMAGE_TEST_HELPER"
 
-func TestMain(m *testing.M) {
+// TestHelper is no test of its own: it is what start runs in the second process.
+func TestHelper(t *testing.T) {
+	t.Parallel()
 	if job := os.Getenv(helperEnv); job != "" {
-		if err := helper(strings.Fields(job)); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+		if err := helper(t.Context(), strings.Fields(job)); err != nil {
+			t.Fatal(err)
 		}
-		os.Exit(0)
 	}
-	os.Exit(m.Run())
 }
 
 // helper is what the second process does.
-func helper(job []string) error {
+func helper(ctx context.Context, job []string) error {
 	s, err := Open(job[1], Options{})
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
 	switch job[0] {
 	case "pull":
 		_, err = s.Pull(ctx, job[2], PullOptions{})
@@ -56,7 +54,7 @@ func helper(job []string) error {
 // start runs the helper in a process of its own.
 func start(t *testing.T, job ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), must(os.Executable()))
+	cmd := exec.CommandContext(t.Context(), must(os.Executable()), "-test.run=^TestHelper$")
 	cmd.Env = append(os.Environ(), helperEnv+"="+strings.Join(job, " "))
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -178,6 +176,6 @@ func readCompressed(l v1.Layer) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer rc.Close()
+	defer func() { _ = rc.Close() }()
 	return io.ReadAll(rc)
 }

@@ -230,8 +230,8 @@ func (c *connection) layer(ctx context.Context, img v1.Image, d v1.Descriptor) (
 
 // classify adds the package's error to a registry's answer.
 func classify(err error) error {
-	var te *transport.Error
-	if err == nil || !errors.As(err, &te) {
+	te, ok := errors.AsType[*transport.Error](err)
+	if !ok {
 		return err
 	}
 	for _, d := range te.Errors {

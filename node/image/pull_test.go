@@ -197,7 +197,7 @@ func TestPullCredentials(t *testing.T) {
 		}
 		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 		w.WriteHeader(http.StatusUnauthorized)
-		fmt.Fprint(w, `{"errors":[{"code":"UNAUTHORIZED","message":"the door is closed"}]}`)
+		_, _ = fmt.Fprint(w, `{"errors":[{"code":"UNAUTHORIZED","message":"the door is closed"}]}`)
 		return true
 	})
 	img := newImage(t, layer(t, file("a", "1")))

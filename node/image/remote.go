@@ -94,7 +94,7 @@ func (b *blobReader) open() error {
 	if b.at > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.at, b.size-1))
 	}
-	resp, err := b.conn.client.Do(req)
+	resp, err := b.conn.client.Do(req) //nolint:bodyclose // close does, at the latest in Close
 	if err != nil {
 		return fmt.Errorf("reading blob %s: %w", b.digest, b.cause(err))
 	}
@@ -170,8 +170,7 @@ func (b *blobReader) again(err error) error {
 		if next == nil {
 			return nil
 		}
-		var refused *transport.Error
-		if errors.As(next, &refused) {
+		if _, refused := errors.AsType[*transport.Error](next); refused {
 			return next // an answer, not a bad network
 		}
 		err = next

@@ -15,8 +15,8 @@ import (
 
 // The types of Kubernetes Secrets that hold registry credentials, and the key of each.
 const (
-	SecretDockerConfigJSON = "kubernetes.io/dockerconfigjson"
-	SecretDockercfg        = "kubernetes.io/dockercfg"
+	SecretDockerConfigJSON = "kubernetes.io/dockerconfigjson" //nolint:gosec // the name of a type, not a credential
+	SecretDockercfg        = "kubernetes.io/dockercfg"        //nolint:gosec // likewise
 
 	keyDockerConfigJSON = ".dockerconfigjson"
 	keyDockercfg        = ".dockercfg"

@@ -176,7 +176,7 @@ func (u *unpacker) create(parent int, base string, h *tar.Header, r io.Reader) e
 }
 
 func (u *unpacker) createNew(parent int, base string, h *tar.Header, r io.Reader) error {
-	mode := uint32(h.Mode) & 0o7777 //nolint:gosec // masked
+	mode := uint32(h.Mode) & 0o7777
 	switch h.Typeflag {
 	case tar.TypeReg, '\x00', tar.TypeCont, tar.TypeGNUSparse:
 		u.files++
@@ -198,8 +198,8 @@ func (u *unpacker) createNew(parent int, base string, h *tar.Header, r io.Reader
 		if h.Devmajor == 0 && h.Devminor == 0 {
 			return fmt.Errorf("%w: device 0:0 is overlayfs's whiteout", ErrUnsafe)
 		}
-		dev := unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor)) //nolint:gosec // device numbers are 32 bits
-		return unix.Mknodat(parent, base, kind|mode, int(dev))    //nolint:gosec // as above
+		dev := unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
+		return unix.Mknodat(parent, base, kind|mode, int(dev))
 	default:
 		return fmt.Errorf("unknown type %q of entry", h.Typeflag)
 	}
@@ -236,7 +236,7 @@ func (u *unpacker) hardLink(parent int, base, to string) error {
 	if err != nil {
 		return fmt.Errorf("hard link to %q, which is not in this layer: %w", to, err)
 	}
-	defer unix.Close(toParent)
+	defer func() { _ = unix.Close(toParent) }()
 	err = unix.Linkat(toParent, toBase, parent, base, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("hard link to %q, which is not in this layer: %w", to, err)
@@ -285,7 +285,7 @@ func (u *unpacker) attributes(parent int, base string, h *tar.Header) error {
 		return fmt.Errorf("setting owner %d:%d: %w", h.Uid, h.Gid, err)
 	}
 	if h.Typeflag != tar.TypeSymlink {
-		mode := uint32(h.Mode) & 0o7777 //nolint:gosec // masked
+		mode := uint32(h.Mode) & 0o7777
 		if err := unix.Fchmodat(parent, base, mode, 0); err != nil {
 			return fmt.Errorf("setting mode %o: %w", mode, err)
 		}
@@ -350,6 +350,6 @@ func (u *unpacker) setDirTime(d dirTime) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	return setTime(fd, ".", d.time)
 }

@@ -55,7 +55,7 @@ func (u *unpacker) openMaking(dir string, links int) (int, error) {
 		if parent, err = u.openMaking(dir[:i], links+1); err != nil {
 			return -1, err
 		}
-		defer unix.Close(parent)
+		defer func() { _ = unix.Close(parent) }()
 	}
 	made, implied, err := u.makeDir(parent, base)
 	if err != nil {

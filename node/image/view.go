@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,8 +27,8 @@ func (n *node) is(kind uint32) bool { return n.stat.Mode&unix.S_IFMT == kind }
 
 // lstat returns what the view shows at a path, nil when nothing.
 func (v view) lstat(p string) (*node, error) {
-	for i := len(v) - 1; i >= 0; i-- {
-		n, hidden, err := look(v[i], p)
+	for _, layer := range slices.Backward(v) {
+		n, hidden, err := look(layer, p)
 		if err != nil || n != nil || hidden {
 			return n, err
 		}
