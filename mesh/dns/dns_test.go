@@ -69,9 +69,9 @@ func start(t *testing.T, opts Options) (*Server, netip.AddrPort) {
 // upstream is a name server of the outside world.
 func upstream(t *testing.T, handle mdns.HandlerFunc) netip.AddrPort {
 	t.Helper()
-	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	at := loopback()
+	packets, err := net.ListenPacket("udp4", at.String())
 	must(t, err)
-	at := netip.MustParseAddrPort(packets.LocalAddr().String())
 	streams, err := net.Listen("tcp4", at.String())
 	must(t, err)
 	for _, server := range []*mdns.Server{{PacketConn: packets, Handler: handle}, {Listener: streams, Handler: handle}} {
