@@ -40,9 +40,12 @@ type Spec struct {
 	ReadOnlyRoot bool
 	Process      Process
 	Mounts       []Mount
-	// NetNS, IPCNS and UTSNS are paths of namespaces to join.
+	// NetNS, IPCNS and UTSNS are paths of namespaces to join. Without NetNS and UTSNS the container is in those of the machine,
+	// without IPCNS in a new one.
 	NetNS, IPCNS, UTSNS string
-	Resources           Resources
+	// Hostname is set in the UTS namespace, and as HOSTNAME in the environment. It is ignored without UTSNS.
+	Hostname  string
+	Resources Resources
 	// LogPath is the absolute path of the log in CRI format ("<RFC3339Nano> stdout F <line>").
 	LogPath string
 	// Privileged gives all capabilities, devices and writable sysfs.
@@ -90,6 +93,8 @@ type Resources struct {
 	CPUPeriod uint64
 	// MemoryLimit in bytes.
 	MemoryLimit int64
+	// PidsLimit is the number of processes and threads.
+	PidsLimit int64
 	// CgroupPath below the instance's parent, for example "pod<uid>/<container id>".
 	CgroupPath string
 	// OOMScoreAdj is applied when the machine allows it.
