@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -39,7 +40,10 @@ func (x *Exchange) switchProtocols(ctx context.Context, res *http.Response) erro
 		_ = upstream.Close()
 	})
 	defer stop()
-	x.join(client, buffered.Reader, upstream)
+	// What the client sent right after its request is in the buffer. The rest comes from the connection itself: the buffered reader
+	// ends the request's context at the end of the stream, which here is only the end of one direction.
+	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
+	x.join(client, io.MultiReader(bytes.NewReader(early), client), upstream)
 	if ctx.Err() != nil {
 		return cutError(ctx, ctx.Err())
 	}
