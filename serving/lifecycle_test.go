@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
@@ -458,5 +459,42 @@ func TestRouteAndConfigurationByHand(t *testing.T) {
 	w.forget("road")
 	if got := w.state("conf-00001"); got != "reserve" {
 		t.Errorf("routing state after the route is gone is %q, want reserve", got)
+	}
+}
+
+func TestGradualRollout(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.apply("hello", func(s *servingv1.Service) { s.Annotations = map[string]string{serving.RolloutDurationKey: "60s"} })
+	w.start("hello-00001")
+	w.condition("hello", ready, isTrue)
+
+	w.update("hello", func(s *servingv1.Service) { s.Spec.Template.Spec.Containers[0].Image = "example.com/hello:2" })
+	w.mesh.why = "not yet"
+	w.start("hello-00002")
+	w.mesh.why = ""
+	w.now = w.now.Add(9 * time.Second) // the mesh takes that long, so that no step is shorter
+	w.settle()
+	w.condition("hello", "RoutesReady", "Unknown RolloutInProgress")
+	if diff := cmp.Diff([]string{"hello-00001:99", "hello-00002:1"}, w.traffic("hello")); diff != "" {
+		t.Errorf("traffic at the beginning (-want +got):\n%s", diff)
+	}
+	if w.state("hello-00001") != "active" || w.state("hello-00002") != "active" {
+		t.Errorf("routing states are %s and %s, want both active", w.state("hello-00001"), w.state("hello-00002"))
+	}
+	w.now = w.now.Add(25 * time.Second)
+	w.settle()
+	w.condition("hello", "RoutesReady", "Unknown RolloutInProgress")
+	if diff := cmp.Diff([]string{"hello-00001:65", "hello-00002:35"}, w.traffic("hello")); diff != "" {
+		t.Errorf("traffic in between (-want +got):\n%s", diff)
+	}
+	w.now = w.now.Add(time.Minute)
+	w.settle()
+	w.condition("hello", ready, isTrue)
+	if diff := cmp.Diff([]string{"hello-00002:100"}, w.traffic("hello")); diff != "" {
+		t.Errorf("traffic at the end (-want +got):\n%s", diff)
+	}
+	if w.state("hello-00001") != "reserve" {
+		t.Errorf("routing state of the old revision is %s, want reserve", w.state("hello-00001"))
 	}
 }

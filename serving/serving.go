@@ -148,9 +148,10 @@ func addRevisions(mgr manager.Manager, o Options) error {
 
 func addRoutes(mgr manager.Manager, o Options) error {
 	s := store(mgr, route.Name)
-	r := route.New(s, func() route.Settings {
+	settings := func() route.Settings {
 		return route.Settings{Config: o.Config.Load(), Port: o.ExternalPort, LocalGateway: o.LocalGatewayHost}
-	}, o.Mesh)
+	}
+	r := route.New(route.Options{Store: s, Settings: settings, Mesh: o.Mesh, Now: time.Now})
 	changes := o.Config.Changes(config.NetworkName, config.DomainName)
 	all := every(s, func() client.ObjectList { return &servingv1.RouteList{} })
 	return wrap(route.Name, route.AddToManager(mgr, r, o.controller(), source.Channel(changes, all)))

@@ -32,6 +32,7 @@ type world struct {
 	t        *testing.T
 	snapshot *config.Snapshot
 	mesh     *mesh
+	now      time.Time
 	// reconcilers by the list of what they reconcile.
 	reconcilers []struct {
 		list client.ObjectList
@@ -53,13 +54,14 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		}, objects...),
 		t: t, snapshot: config.Default(config.Domains{Default: "localhost"}), mesh: &mesh{},
 	}
-	now := func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
+	w.now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	now := func() time.Time { return w.now }
 	load := func() *config.Snapshot { return w.snapshot }
 	settings := func() route.Settings { return route.Settings{Config: w.snapshot, Port: 8080} }
 	w.add(&servingv1.ServiceList{}, service.New(w.Store))
 	w.add(&servingv1.ConfigurationList{}, configuration.New(w.Store, now))
 	w.add(&servingv1.RevisionList{}, revision.New(revision.Options{Store: w.Store, Config: load, Now: now}))
-	w.add(&servingv1.RouteList{}, route.New(w.Store, settings, w.mesh))
+	w.add(&servingv1.RouteList{}, route.New(route.Options{Store: w.Store, Settings: settings, Mesh: w.mesh, Now: now}))
 	w.add(&servingv1.RouteList{}, labeler.New(w.Store, now))
 	return w
 }

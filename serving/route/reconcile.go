@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -29,12 +30,23 @@ type Reconciler struct {
 	store    owned.Store
 	settings func() Settings
 	mesh     Mesh
+	now      func() time.Time
 }
 
-// New returns a reconciler that works on store, whose cache has the indexes of AddIndexes. settings returns the present ones
-// and is called once per reconciliation.
-func New(store owned.Store, settings func() Settings, mesh Mesh) *Reconciler {
-	return &Reconciler{store: store, settings: settings, mesh: mesh}
+// Options are what a Reconciler works with.
+type Options struct {
+	// Store has the indexes of AddIndexes in its cache.
+	Store owned.Store
+	// Settings returns the present ones; it is called once per reconciliation.
+	Settings func() Settings
+	Mesh     Mesh
+	// Now is the clock of rollouts.
+	Now func() time.Time
+}
+
+// New returns a reconciler.
+func New(o Options) *Reconciler {
+	return &Reconciler{store: o.Store, settings: o.Settings, mesh: o.Mesh, now: o.Now}
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -53,7 +65,8 @@ func (r *Reconciler) reconcile(ctx context.Context, route *servingv1.Route) (rec
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	assigned, err := r.assign(ctx, route, settings, placeholders)
+	programmed, why := r.programmed(route)
+	assigned, wait, err := r.assign(ctx, route, settings, placeholders, programmed)
 	if !assigned || err != nil {
 		return reconcile.Result{}, err
 	}
@@ -63,34 +76,40 @@ func (r *Reconciler) reconcile(ctx context.Context, route *servingv1.Route) (rec
 		return reconcile.Result{}, err
 	}
 	route.Status.MarkTLSNotEnabled(servingv1.ExternalDomainTLSNotEnabledMessage)
-	r.reflectMesh(route, before)
-	return reconcile.Result{}, nil
+	reflectMesh(route, before, programmed, why)
+	return reconcile.Result{RequeueAfter: wait}, nil
 }
 
-// assign decides the URLs and the traffic of the route, and returns whether all traffic has a revision to go to.
-func (r *Reconciler) assign(ctx context.Context, route *servingv1.Route, s Settings, placeholders map[string]*corev1.Service) (bool, error) {
+// assign decides the URLs and the traffic of the route, and returns whether all traffic has a revision to go to, and after
+// what time the next step of a rollout is due. programmed says whether the mesh does what the status has said so far.
+func (r *Reconciler) assign(
+	ctx context.Context, route *servingv1.Route, s Settings, placeholders map[string]*corev1.Service, programmed bool,
+) (assigned bool, wait time.Duration, err error) {
 	referred, err := r.referred(ctx, route)
 	if err != nil {
-		route.Status.MarkUnknownTrafficError(err.Error())
-		return false, err
+		route.Status.MarkUnknownTrafficError(status.Escape(err.Error()))
+		return false, 0, err
 	}
 	targets, problem := Resolve(route, referred)
+	if problem == nil {
+		targets, wait = rollOut(route, targets, referred, moment{now: r.now(), duration: s.rolloutDuration(route), programmed: programmed})
+	}
 	if err := locate(route, targets, s, placeholders); err != nil {
-		route.Status.MarkRevisionTargetTrafficError("ErrorConfig", err.Error())
-		return false, err
+		route.Status.MarkRevisionTargetTrafficError("ErrorConfig", status.Escape(err.Error()))
+		return false, 0, err
 	}
 	if problem != nil {
 		problem.Mark(&route.Status)
-		return false, nil
+		return false, 0, nil
 	}
 	host, err := s.LocalHost(route, "")
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	route.Status.Address = &duckv1.Addressable{URL: apis.HTTP(host)}
 	route.Status.Traffic = targets
 	route.Status.MarkTrafficAssigned()
-	return true, nil
+	return true, wait, nil
 }
 
 // locate sets the URL of the route and those of its tagged targets.
@@ -153,6 +172,20 @@ func (r *Reconciler) referred(ctx context.Context, route *servingv1.Route) (Refe
 		out.Revisions[name] = revision
 		if err := configuration(revision.Labels[serving.ConfigurationLabelKey]); err != nil {
 			return out, err
+		}
+	}
+	// A rollout starts from where traffic goes now.
+	for i := range route.Status.Traffic {
+		name := route.Status.Traffic[i].RevisionName
+		if out.Revisions[name] != nil {
+			continue
+		}
+		revision, err := read[servingv1.Revision](ctx, r.store, route.Namespace, name)
+		if err != nil {
+			return out, err
+		}
+		if revision != nil {
+			out.Revisions[name] = revision
 		}
 	}
 	return out, nil
@@ -234,22 +267,27 @@ func tags(route *servingv1.Route) []string {
 	return slices.Compact(out)
 }
 
-// reflectMesh asks the mesh whether the route works. What has just been decided the mesh cannot know yet: it is asked when
-// the status that it reads is stored.
-func (r *Reconciler) reflectMesh(route *servingv1.Route, before *servingv1.RouteStatus) {
-	stored := route.Generation == before.ObservedGeneration && equality.Semantic.DeepEqual(route.Status.RouteStatusFields, before.RouteStatusFields)
-	if !stored {
-		route.Status.MarkIngressNotConfigured()
-		return
+// programmed asks the mesh whether it does what the stored status says.
+func (r *Reconciler) programmed(route *servingv1.Route) (programmed bool, why string) {
+	if route.Generation != route.Status.ObservedGeneration || len(route.Status.Traffic) == 0 {
+		return false, ""
 	}
+	return r.mesh.RouteProgrammed(route)
+}
+
+// reflectMesh reports the answer of the mesh. When something else has just been decided, the mesh cannot know it yet: it is
+// asked again when the status that it reads is stored.
+func reflectMesh(route *servingv1.Route, before *servingv1.RouteStatus, programmed bool, why string) {
+	stored := route.Generation == before.ObservedGeneration && equality.Semantic.DeepEqual(route.Status.RouteStatusFields, before.RouteStatusFields)
 	conditions := route.GetConditionSet().Manage(&route.Status)
-	programmed, why := r.mesh.RouteProgrammed(route)
 	switch {
-	case programmed:
-		conditions.MarkTrue(servingv1.RouteConditionIngressReady)
-	case why == "":
+	case !stored, !programmed && why == "":
 		route.Status.MarkIngressNotConfigured()
-	default:
+	case !programmed:
 		conditions.MarkUnknown(servingv1.RouteConditionIngressReady, "IngressNotConfigured", "%s", why)
+	case len(paces(&route.Status)) > 0:
+		route.Status.MarkIngressRolloutInProgress()
+	default:
+		conditions.MarkTrue(servingv1.RouteConditionIngressReady)
 	}
 }

@@ -1,6 +1,12 @@
 package route
 
-import "github.com/weft-dev/weft/serving/config"
+import (
+	"time"
+
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"github.com/weft-dev/weft/serving/config"
+)
 
 // Settings decide where a route can be reached.
 type Settings struct {
@@ -14,3 +20,11 @@ type Settings struct {
 
 // DefaultLocalGateway is the Service behind which the proxies listen for the cluster.
 const DefaultLocalGateway = "local-gateway.weft-system.svc.cluster.local"
+
+// rolloutDuration is how long a rollout of the route takes.
+func (s Settings) rolloutDuration(r *servingv1.Route) time.Duration {
+	if d := r.RolloutDuration(); d > 0 {
+		return d
+	}
+	return time.Duration(s.Config.Network.RolloutSeconds) * time.Second
+}
