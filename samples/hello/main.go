@@ -20,7 +20,7 @@ const drain = 10 * time.Second
 func main() {
 	if err := run(); err != nil {
 		slog.Error("serving", "err", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // this is main
 	}
 }
 
