@@ -55,6 +55,8 @@ func mergeKubeconfig(cmd *cobra.Command, config *api.Config, use bool) error {
 	}
 	name := config.CurrentContext
 	merged.Clusters[name], merged.AuthInfos[name], merged.Contexts[name] = config.Clusters[name], config.AuthInfos[name], config.Contexts[name]
+	// An entry is written to the file that it was read from, unless it has forgotten.
+	merged.Clusters[name].LocationOfOrigin, merged.AuthInfos[name].LocationOfOrigin, merged.Contexts[name].LocationOfOrigin = "", "", ""
 	if use || merged.CurrentContext == "" {
 		merged.CurrentContext = name
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -76,11 +77,11 @@ func namesCluster(args []string) bool {
 		}
 		name, _, _ := strings.Cut(arg, "=")
 		switch name {
-		case "--kubeconfig", "-h", "--help":
+		case "--kubeconfig", "--client", "-h", "--help":
 			return true
 		}
 	}
-	return args[0] == "help" || args[0] == "completion" || args[0] == "options"
+	return slices.Contains([]string{"help", "completion", "options", "kustomize", "plugin"}, args[0])
 }
 
 // checkKubeconfig turns what kubectl would misunderstand as a wish for localhost:8080 into the reason.

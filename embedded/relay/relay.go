@@ -32,6 +32,9 @@ func Listen(ctx context.Context, address, target string, log *slog.Logger) (*Rel
 	return &Relay{listener: listener, target: target, log: log}, nil
 }
 
+// Addr is where the relay listens.
+func (r *Relay) Addr() net.Addr { return r.listener.Addr() }
+
 // Close stops listening. It is for a Relay that never runs; Run closes by itself.
 func (r *Relay) Close() error { return r.listener.Close() }
 
