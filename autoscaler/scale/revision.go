@@ -104,7 +104,12 @@ func (r *revision) record(proxy string, load *telemetry.RevisionLoad, received t
 	if r.seen.Settings.Metric == autoscaling.RPS && interval > 0 {
 		value = float64(load.GetRequests()) / interval.Seconds()
 	}
+	begun := r.load.Empty(received.Add(-interval))
 	r.load.Add(received.Add(-interval), received, value)
+	if begun && r.known && r.phase == kpa.Active && r.replicas != 0 {
+		// Instances were there and had nothing to do; a short burst must not count as if it had always been.
+		r.load.Begin(received.Add(-min(r.observed(received), received.Sub(r.since))))
+	}
 	r.now[proxy] = present{requests: load.GetInFlight() + load.GetParked(), at: received}
 }
 
@@ -257,6 +262,10 @@ func (r *revision) schedule(plan kpa.Plan, now time.Time) {
 		if d = max(d, time.Millisecond); next == 0 || d < next {
 			next = d
 		}
+	}
+	if r.load != nil {
+		// The way to zero begins when the window is empty, not at the tick after.
+		sooner(r.load.Until().Sub(now))
 	}
 	if r.load != nil || r.now != nil || len(r.state.Delayed) > 1 {
 		sooner(tick)

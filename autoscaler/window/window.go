@@ -27,8 +27,9 @@ type Window struct {
 	sums []float64
 	// newest is the clock's number of the newest bucket that is valid in sums.
 	newest int64
-	// first and last bound what has been recorded; first starts anew after a span without load.
-	first, last time.Time
+	// first and last bound what has been recorded; first starts anew after a span without load. loaded is the last time at which
+	// there was any load.
+	first, last, loaded time.Time
 }
 
 // New returns an empty Window that can average over at most span.
@@ -46,7 +47,7 @@ func (w *Window) Resize(span time.Duration) {
 		return
 	}
 	next := New(span)
-	next.newest, next.first, next.last = w.newest, w.first, w.last
+	next.newest, next.first, next.last, next.loaded = w.newest, w.first, w.last, w.loaded
 	keep := int64(min(len(w.sums), len(next.sums)))
 	for i := w.newest - keep + 1; i <= w.newest; i++ {
 		next.sums[slot(i, len(next.sums))] = w.sums[slot(i, len(w.sums))]
@@ -62,7 +63,7 @@ func (w *Window) Add(from, to time.Time, value float64) {
 	if !to.After(from) || value < 0 || math.IsNaN(value) || math.IsInf(value, 0) {
 		return
 	}
-	if w.Empty(from) {
+	if w.Empty(from) && value > 0 {
 		clear(w.sums)
 		w.first, w.newest = from, to.Unix()
 	}
@@ -82,8 +83,19 @@ func (w *Window) Add(from, to time.Time, value float64) {
 		}
 		from = end
 	}
-	if to.After(w.last) {
-		w.last = to
+	w.last = later(to, w.last)
+	if value > 0 {
+		w.loaded = later(to, w.loaded)
+	}
+}
+
+// Begin says that there was no load from a time until the first record, where New and a span without load would begin with the record.
+func (w *Window) Begin(from time.Time) {
+	if oldest := w.first.Add(-w.span); from.Before(oldest) {
+		from = oldest
+	}
+	if from.Before(w.first) {
+		w.first = from
 	}
 }
 
@@ -99,8 +111,16 @@ func (w *Window) advance(newest int64) {
 	}
 }
 
-// Empty tells whether nothing has been recorded within the span before now.
-func (w *Window) Empty(now time.Time) bool { return w.last.IsZero() || now.Sub(w.last) >= w.span }
+// Empty tells whether there was no load within the span before now.
+func (w *Window) Empty(now time.Time) bool { return !now.Before(w.Until()) }
+
+// Until is when the Window will be empty if no more load comes.
+func (w *Window) Until() time.Time {
+	if w.loaded.IsZero() {
+		return time.Time{}
+	}
+	return w.loaded.Add(w.span)
+}
 
 // horizon is the time up to which the load is known: silence for longer than slack means that there was none.
 func (w *Window) horizon(now time.Time) time.Time {

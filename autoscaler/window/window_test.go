@@ -16,8 +16,11 @@ type load struct{ from, to, value float64 }
 
 func filled(span time.Duration, loads ...load) *Window {
 	w := New(span)
-	for _, l := range loads {
+	for i, l := range loads {
 		w.Add(at(l.from), at(l.to), l.value)
+		if i > 0 && loads[0].value == 0 {
+			w.Begin(at(loads[0].from))
+		}
 	}
 	return w
 }
@@ -54,6 +57,8 @@ func TestMean(t *testing.T) {
 		{name: "a report that is longer than the window", loads: []load{{0, 600, 2}}, now: 600, over: time.Minute, want: 2},
 		{name: "a report without length is ignored", loads: []load{{0, 1, 2}, {1, 1, 99}}, now: 1, over: time.Minute, want: 2},
 		{name: "not a number is ignored", loads: []load{{0, 1, 2}, {0, 1, math.NaN()}, {0, 1, math.Inf(1)}, {0, 1, -3}}, now: 1, over: time.Minute, want: 2},
+		{name: "no load before, and known", loads: []load{{0, 54, 0}, {54, 60, 10}}, now: 60, over: time.Minute, want: 1},
+		{name: "no load long before, and known", loads: []load{{0, 100, 0}, {100, 106, 10}}, now: 106, over: time.Minute, want: 1},
 		{name: "a late report of another proxy", loads: []load{{4, 5, 2}, {1, 2, 5}}, now: 5, over: time.Minute, want: 7.0 / 4},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -159,6 +164,10 @@ func TestEmpty(t *testing.T) {
 	w.Add(at(0), at(1), 1)
 	if w.Empty(at(60.9)) {
 		t.Error("empty before the span is over")
+	}
+	w.Add(at(1), at(2), 0)
+	if got, want := w.Until(), at(61); !got.Equal(want) {
+		t.Errorf("empty at %v, want %v", got, want)
 	}
 	if !w.Empty(at(61)) {
 		t.Error("not empty after the span")
