@@ -18,6 +18,7 @@ type config struct {
 	control, node, adminSocket, metricsAddress string
 	dnsAddress, dnsDomain                      string
 	gatewayAddress                             string
+	localPort                                  uint
 	captureTCP, captureUDP                     string
 	drainTimeout                               time.Duration
 	logLevel                                   slog.Level
@@ -36,8 +37,9 @@ func parse(args []string, out io.Writer) (config, error) {
 	flags.StringVar(&c.dnsAddress, "dns-address", "", "address of the DNS server for pods; empty for none")
 	flags.StringVar(&c.dnsDomain, "dns-domain", "localhost", "domain of public hosts, answered with the gateway address")
 	flags.StringVar(&c.gatewayAddress, "gateway-address", "", "address at which pods reach this proxy")
+	flags.UintVar(&c.localPort, "local-port", 80, "port of the cluster-local listener at the gateway address")
 	flags.StringVar(&c.captureTCP, "capture-tcp", "", "address that TCP connections to cluster IPs are redirected to; empty for none")
-	flags.StringVar(&c.captureUDP, "capture-udp", "", "address that UDP datagrams to cluster IPs are redirected to; empty for none")
+	flags.StringVar(&c.captureUDP, "capture-udp", "", "accepted and not used: datagrams are captured at the cluster IPs themselves")
 	flags.DurationVar(&c.drainTimeout, "drain-timeout", proxy.DefaultDrainTimeout, "how long requests may go on after SIGTERM")
 	flags.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	if err := flags.Parse(args); err != nil {
@@ -53,10 +55,16 @@ func (c config) validate() error {
 	if c.node == "" {
 		return errors.New("--node is required where the machine has no host name")
 	}
+	if c.gatewayAddress == "" && (c.captureTCP != "" || c.dnsAddress != "") {
+		return errors.New("--capture-tcp and --dns-address need --gateway-address")
+	}
 	if c.gatewayAddress != "" {
 		if _, err := netip.ParseAddr(c.gatewayAddress); err != nil {
 			return fmt.Errorf("reading --gateway-address: %w", err)
 		}
+	}
+	if c.localPort > 65535 {
+		return fmt.Errorf("reading --local-port: %d is out of range", c.localPort)
 	}
 	for flag, address := range map[string]string{
 		"--metrics-address": c.metricsAddress, "--dns-address": c.dnsAddress, "--capture-tcp": c.captureTCP, "--capture-udp": c.captureUDP,

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"time"
@@ -21,7 +22,10 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/weft-dev/weft/mesh/capture"
+	meshconfig "github.com/weft-dev/weft/mesh/config"
 	"github.com/weft-dev/weft/mesh/distribute/client"
+	"github.com/weft-dev/weft/mesh/dns"
 	"github.com/weft-dev/weft/mesh/proxy"
 	"github.com/weft-dev/weft/mesh/telemetry"
 )
@@ -72,9 +76,20 @@ func run(ctx context.Context, cfg config, logs io.Writer) error {
 		return dataPlane.Run(ctx)
 	})
 	group.Go(func() error { return reporter.Run(rest) })
+	appliers := appliers{dataPlane}
+	if cfg.dnsAddress != "" {
+		server := nameServer(cfg, log)
+		appliers = append(appliers, server)
+		group.Go(func() error { return server.Run(rest) })
+	}
+	if cfg.captureTCP != "" {
+		server := captureServer(cfg, dataPlane, log)
+		appliers = append(appliers, server)
+		group.Go(func() error { return server.Run(rest) })
+	}
 	group.Go(func() error {
 		return client.Run(rest, client.Options{
-			Target: cfg.control, NodeID: cfg.node, Applier: dataPlane, OnSynced: dataPlane.SetSynced, Logger: log.With("component", "config"),
+			Target: cfg.control, NodeID: cfg.node, Applier: appliers, OnSynced: dataPlane.SetSynced, Logger: log.With("component", "config"),
 		})
 	})
 	if cfg.metricsAddress != "" {
@@ -90,6 +105,36 @@ func run(ctx context.Context, cfg config, logs io.Writer) error {
 		})
 	}
 	return group.Wait()
+}
+
+// appliers give a change to each part of the data plane; each takes the types that concern it.
+type appliers []client.Applier
+
+var _ client.Applier = appliers(nil)
+
+// Apply implements client.Applier. The proxy is first, because it alone can reject what is valid, when a port is in use.
+func (a appliers) Apply(typeURL string, upserts []meshconfig.Resource, removed []string) error {
+	for _, applier := range a {
+		if err := applier.Apply(typeURL, upserts, removed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func nameServer(cfg config, log *slog.Logger) *dns.Server {
+	return dns.New(dns.Options{
+		Listen: []netip.AddrPort{netip.MustParseAddrPort(cfg.dnsAddress)}, Domain: cfg.dnsDomain,
+		Gateway: netip.MustParseAddr(cfg.gatewayAddress), Logger: log.With("component", "dns"),
+	})
+}
+
+func captureServer(cfg config, dataPlane *proxy.Proxy, log *slog.Logger) *capture.Server {
+	return capture.New(capture.Options{
+		Listen:       netip.MustParseAddrPort(cfg.captureTCP),
+		LocalAddress: netip.AddrPortFrom(netip.MustParseAddr(cfg.gatewayAddress), uint16(cfg.localPort)), //nolint:gosec // validated
+		ServeLocal:   dataPlane.ServeLocal, Drain: dataPlane.WaitDrained, DrainTimeout: cfg.drainTimeout, Logger: log.With("component", "capture"),
+	})
 }
 
 // listenAndServe serves until ctx ends. The socket file of a proxy that was killed is replaced.

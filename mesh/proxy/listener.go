@@ -48,12 +48,23 @@ type listeners struct {
 	rejected func() error
 	// serving counts the goroutines of all listeners.
 	serving sync.WaitGroup
+	// handed serves the connections of pods that were accepted elsewhere. It has no socket.
+	handed *listener
 }
 
 func newListeners(base context.Context, log *slog.Logger, drain time.Duration, handle func(*listener, http.ResponseWriter, *http.Request)) *listeners {
-	return &listeners{
+	ls := &listeners{
 		handle: handle, base: base, log: log, drain: drain, wanted: make(map[string]*config.Listener), open: make(map[string]*listener),
+		handed: &listener{address: "captured connections"},
 	}
+	ls.handed.visibility.Store(int32(config.Visibility_CLUSTER_LOCAL))
+	ls.equip(ls.handed)
+	return ls
+}
+
+// equip gives a listener its server.
+func (ls *listeners) equip(l *listener) {
+	l.server = engine.NewServer(ls.base, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { ls.handle(l, w, r) }), ls.log)
 }
 
 // change opens what is new before it closes what is gone, and either does all of it or nothing.
@@ -140,7 +151,7 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 
 // serve begins to accept. The caller holds mu.
 func (ls *listeners) serve(l *listener) {
-	l.server = engine.NewServer(ls.base, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { ls.handle(l, w, r) }), ls.log)
+	ls.equip(l)
 	ls.log.Info("listening", "address", l.address, "visibility", config.Visibility(l.visibility.Load()).String())
 	ls.serving.Go(func() {
 		if err := l.server.Serve(l.socket); err != nil {
@@ -187,6 +198,9 @@ func (ls *listeners) retry(ctx context.Context) {
 // close stops accepting on all listeners and waits until their requests have ended or the drain time is over.
 func (ls *listeners) close() {
 	ls.mu.Lock()
+	if !ls.closed {
+		ls.serving.Go(func() { ls.shutdown(ls.handed) })
+	}
 	ls.closed = true
 	for address, l := range ls.open {
 		delete(ls.open, address)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -130,6 +131,9 @@ func (p *Proxy) WaitDrained(ctx context.Context, ip netip.Addr) error {
 	}
 	return nil
 }
+
+// ServeLocal serves a pod's connection that was accepted elsewhere, as the cluster-local listener does, and returns when it is closed.
+func (p *Proxy) ServeLocal(conn net.Conn) { p.listeners.handed.server.ServeConn(conn) }
 
 // Addresses are the addresses of the open listeners by name.
 func (p *Proxy) Addresses() map[string]string { return p.listeners.addresses() }
