@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -257,32 +258,35 @@ func (r *revision) schedule(plan kpa.Plan, now time.Time) {
 	if len(r.now) == 0 {
 		r.now = nil
 	}
-	next := plan.Check
-	sooner := func(d time.Duration) {
-		if d = max(d, time.Millisecond); next == 0 || d < next {
-			next = d
-		}
-	}
+	checks := []time.Duration{plan.Check}
 	if r.load != nil {
 		// The way to zero begins when the window is empty, not at the tick after.
-		sooner(r.load.Until().Sub(now))
+		checks = append(checks, max(r.load.Until().Sub(now), time.Millisecond))
 	}
-	if r.load != nil || r.now != nil || len(r.state.Delayed) > 1 {
-		sooner(tick)
-	}
-	if !r.state.PanicSince.IsZero() && (r.load != nil || r.replicas != 0) {
-		sooner(tick)
+	if r.moving() {
+		checks = append(checks, tick)
 	}
 	if plan.Cause == kpa.Holding && r.observed(now) == 0 {
 		// Nobody reports; a proxy that connects tells nothing by itself.
-		sooner(r.seen.Settings.StableWindow)
+		checks = append(checks, r.seen.Settings.StableWindow)
 	}
 	if now.Before(r.retryAt) {
-		sooner(r.retryAt.Sub(now))
+		checks = append(checks, r.retryAt.Sub(now))
 	}
 	r.stopTimer()
-	if next > 0 {
-		r.arm(next)
+	checks = slices.DeleteFunc(checks, func(d time.Duration) bool { return d <= 0 })
+	if len(checks) > 0 {
+		r.arm(slices.Min(checks))
+	}
+}
+
+// moving tells whether the decision changes with time alone.
+func (r *revision) moving() bool {
+	switch {
+	case r.load != nil || r.now != nil || len(r.state.Delayed) > 1:
+		return true
+	default:
+		return !r.state.PanicSince.IsZero() && r.replicas != 0
 	}
 }
 
