@@ -34,7 +34,7 @@ func serveEcho(t *testing.T, l net.Listener) netip.AddrPort {
 				return
 			}
 			wg.Go(func() {
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				_, _ = io.Copy(conn, conn)
 			})
 		}
@@ -159,7 +159,7 @@ func TestTCPFromPodAndHost(t *testing.T) {
 
 	fromHost, err := net.Dial("tcp4", ip.String())
 	must(t, err)
-	defer fromHost.Close()
+	defer func() { _ = fromHost.Close() }()
 	if got := exchange(t, fromHost, "hello"); got != "hello" {
 		t.Errorf("echo to the host = %q", got)
 	}
@@ -296,7 +296,7 @@ func TestUDPFromPodAndHost(t *testing.T) {
 	eventually(t, "a datagram of the pod is answered", func() bool { return ask(conn, "a") == "first a" })
 	host, err := net.Dial("udp4", ip.String())
 	must(t, err)
-	defer host.Close()
+	defer func() { _ = host.Close() }()
 	eventually(t, "a datagram of the host is answered", func() bool { return ask(host, "b") == "first b" })
 	eventually(t, "silent flows are forgotten", func() bool { return s.Counts().Flows == 0 })
 
@@ -334,7 +334,7 @@ func TestStrayTrafficDoesNotReachOtherSockets(t *testing.T) {
 	start(t, m, capture.Options{})
 	everywhere, err := net.ListenPacket("udp4", "0.0.0.0:0")
 	must(t, err)
-	defer everywhere.Close()
+	defer func() { _ = everywhere.Close() }()
 	port := netip.MustParseAddrPort(everywhere.LocalAddr().String()).Port()
 	conn, err := client.dial(t, "udp4", netip.AddrPortFrom(m.service(77), port))
 	must(t, err)
@@ -346,7 +346,7 @@ func TestStrayTrafficDoesNotReachOtherSockets(t *testing.T) {
 
 	l, err := net.Listen("tcp4", "0.0.0.0:0")
 	must(t, err)
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	tcp := netip.MustParseAddrPort(l.Addr().String()).Port()
 	own, err := (&net.Dialer{Control: capture.Control}).Dial("tcp4", netip.AddrPortFrom(m.service(77), tcp).String())
 	if err == nil {

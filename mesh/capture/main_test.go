@@ -18,7 +18,7 @@ const inNamespace = "WEFT_CAPTURE_TEST_NAMESPACE"
 // runtime chooses, and because rules and routes of the machine must stay as they are.
 func TestMain(m *testing.M) {
 	if os.Getenv(inNamespace) == "" {
-		os.Exit(again())
+		os.Exit(again()) //nolint:forbidigo // the main function of a test
 	}
 	lo, err := netlink.LinkByName("lo")
 	if err == nil {
@@ -26,15 +26,15 @@ func TestMain(m *testing.M) {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "setting loopback up:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // the main function of a test
 	}
-	os.Exit(m.Run())
+	os.Exit(m.Run()) //nolint:forbidigo // the main function of a test
 }
 
 func again() int {
 	// Pdeathsig is about the thread that starts the process.
 	runtime.LockOSThread()
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...) //nolint:gosec,noctx // this test itself
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inNamespace+"=1")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}

@@ -185,7 +185,7 @@ func (t *table) addService(svc *config.Service) {
 			if port.GetBackend() == "" {
 				continue
 			}
-			at := netip.AddrPortFrom(addr, uint16(port.GetPort())) //nolint:gosec // a port
+			at := netip.AddrPortFrom(addr, uint16(port.GetPort()))
 			to := destination{service: svc.GetName(), backend: port.GetBackend()}
 			if port.GetUdp() {
 				t.udp[at] = to

@@ -16,8 +16,6 @@ import (
 	"github.com/weft-dev/weft/mesh/config"
 )
 
-func pointer[T any](v T) *T { return &v }
-
 // pod of revision hello-00001.
 func newPod(name string, edit func(*corev1.Pod)) *corev1.Pod {
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
@@ -100,7 +98,7 @@ func newSlice(name string, edit func(*discoveryv1.EndpointSlice)) *discoveryv1.E
 	s := &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
 		AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:       []discoveryv1.EndpointPort{{Name: pointer("http"), Port: pointer(int32(8080)), Protocol: pointer(corev1.ProtocolTCP)}},
+		Ports:       []discoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(8080)), Protocol: new(corev1.ProtocolTCP)}},
 	}
 	if edit != nil {
 		edit(s)
@@ -116,7 +114,7 @@ func TestCompileService(t *testing.T) {
 	t.Parallel()
 	terminating := func(serving bool) discoveryv1.Endpoint {
 		ep := endpoint("10.207.0.3", false)
-		ep.Conditions.Serving, ep.Conditions.Terminating = &serving, pointer(true)
+		ep.Conditions.Serving, ep.Conditions.Terminating = &serving, new(true)
 		return ep
 	}
 	tests := []struct {
@@ -143,7 +141,7 @@ func TestCompileService(t *testing.T) {
 					pod := endpoint("10.207.0.4", true)
 					pod.TargetRef = &corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: "web-1"}
 					s.Endpoints = []discoveryv1.Endpoint{pod, endpoint("10.207.0.2", false), terminating(true)}
-					s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: pointer("dns"), Port: pointer(int32(5353)), Protocol: pointer(corev1.ProtocolUDP)})
+					s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: new("dns"), Port: new(int32(5353)), Protocol: new(corev1.ProtocolUDP)})
 				}),
 				newSlice("a", func(s *discoveryv1.EndpointSlice) {
 					s.Endpoints = []discoveryv1.Endpoint{endpoint("10.207.0.1", true), terminating(true)}
@@ -180,7 +178,7 @@ func TestCompileService(t *testing.T) {
 			}),
 			slices: []*discoveryv1.EndpointSlice{newSlice("a", func(s *discoveryv1.EndpointSlice) {
 				named := endpoint("10.207.0.2", true)
-				named.Hostname = pointer("web-0")
+				named.Hostname = new("web-0")
 				s.Endpoints = []discoveryv1.Endpoint{named, endpoint("10.207.0.1", true), endpoint("10.207.0.3", false)}
 			})},
 			want: []string{

@@ -41,14 +41,14 @@ func servingPort(pod *corev1.Pod) uint32 {
 	for i := range pod.Spec.Containers {
 		for _, port := range pod.Spec.Containers[i].Ports {
 			if port.Name == servingv1.UserPortName {
-				return uint32(port.ContainerPort) //nolint:gosec // validated by the API server
+				return uint32(port.ContainerPort)
 			}
 			if !found {
 				first, found = port.ContainerPort, true
 			}
 		}
 	}
-	return uint32(first) //nolint:gosec // validated by the API server
+	return uint32(first)
 }
 
 // revisionOf is the revision that a Pod runs; ok is false for other Pods.

@@ -36,7 +36,7 @@ func CompileService(svc *corev1.Service, endpointSlices []*discoveryv1.EndpointS
 		if port.Protocol == corev1.ProtocolSCTP || len(service.GetClusterIps()) == 0 {
 			continue
 		}
-		number := uint16(port.Port) //nolint:gosec // validated by the API server
+		number := uint16(port.Port)
 		name := config.ServiceBackend(svc.Namespace, svc.Name, number, udp)
 		service.Ports = append(service.Ports, &config.ServicePort{Name: port.Name, Port: uint32(number), Backend: name, Udp: udp})
 		protocol := config.Backend_TCP
@@ -73,7 +73,7 @@ func portEndpoints(port *corev1.ServicePort, endpointSlices []*discoveryv1.Endpo
 				continue
 			}
 			for i := range slice.Endpoints {
-				endpoints = appendEndpoint(endpoints, &slice.Endpoints[i], uint32(*p.Port)) //nolint:gosec // validated by the API server
+				endpoints = appendEndpoint(endpoints, &slice.Endpoints[i], uint32(*p.Port))
 			}
 		}
 	}
@@ -88,7 +88,8 @@ func portEndpoints(port *corev1.ServicePort, endpointSlices []*discoveryv1.Endpo
 
 func appendEndpoint(endpoints []*config.Endpoint, ep *discoveryv1.Endpoint, port uint32) []*config.Endpoint {
 	terminating := value(ep.Conditions.Terminating)
-	if len(ep.Addresses) == 0 || !isReady(ep) && !(terminating && value(ep.Conditions.Serving)) {
+	usable := isReady(ep) || terminating && value(ep.Conditions.Serving)
+	if len(ep.Addresses) == 0 || !usable {
 		return endpoints
 	}
 	result := &config.Endpoint{Address: ep.Addresses[0], Port: port, Draining: terminating && !isReady(ep)}
@@ -132,7 +133,7 @@ func headlessPorts(endpointSlices []*discoveryv1.EndpointSlice) []*config.Servic
 				continue
 			}
 			ports = append(ports, &config.ServicePort{
-				Name: value(p.Name), Port: uint32(*p.Port), Udp: protocolOf(p) == corev1.ProtocolUDP, //nolint:gosec // validated by the API server
+				Name: value(p.Name), Port: uint32(*p.Port), Udp: protocolOf(p) == corev1.ProtocolUDP,
 			})
 		}
 	}

@@ -72,7 +72,7 @@ func (c *cache) get(q question) *mdns.Msg {
 	}
 	c.order.MoveToFront(element)
 	message := entry.message.Copy()
-	age := uint32(now.Sub(entry.stored) / time.Second) //nolint:gosec // at most an hour
+	age := uint32(now.Sub(entry.stored) / time.Second)
 	for _, section := range [][]mdns.RR{message.Answer, message.Ns, message.Extra} {
 		for _, rr := range section {
 			rr.Header().Ttl -= min(age, rr.Header().Ttl)

@@ -101,7 +101,8 @@ func (z *zone) findService(labels []string, owner string, qtype uint16) (records
 	if svc == nil {
 		return nil, nil, "", false
 	}
-	switch below := labels[:n-2]; {
+	below := labels[:n-2]
+	switch {
 	case len(below) == 0 && svc.alias != "":
 		return []mdns.RR{&mdns.CNAME{Hdr: header(owner, mdns.TypeCNAME), Target: svc.alias}}, nil, follow(svc.alias, qtype), true
 	case len(below) == 0 && qtype == mdns.TypeSRV:
@@ -109,23 +110,35 @@ func (z *zone) findService(labels []string, owner string, qtype uint16) (records
 		return records, extra, "", true
 	case len(below) == 0:
 		return addresses(owner, qtype, svc.addresses), nil, "", true
-	case len(below) == 1:
-		if protocol := strings.TrimPrefix(below[0], "_"); protocol != below[0] {
-			return nil, nil, "", slices.ContainsFunc(svc.ports, func(p port) bool { return p.protocol == protocol && p.name != "" })
+	}
+	records, extra, exists = svc.below(below, owner, qtype)
+	return records, extra, "", exists
+}
+
+// below answers the names below a Service: its hosts, and its ports in the form _name._protocol.
+func (s *service) below(labels []string, owner string, qtype uint16) (records, extra []mdns.RR, exists bool) {
+	has := func(protocol, name string) bool {
+		return slices.ContainsFunc(s.ports, func(p port) bool { return p.protocol == protocol && p.name != "" && (name == "" || p.name == name) })
+	}
+	switch len(labels) {
+	case 1:
+		if protocol, ok := strings.CutPrefix(labels[0], "_"); ok {
+			return nil, nil, has(protocol, "")
 		}
-		addrs := svc.hosts[below[0]]
-		return addresses(owner, qtype, addrs), nil, "", len(addrs) > 0
-	case len(below) == 2 && strings.HasPrefix(below[0], "_") && strings.HasPrefix(below[1], "_"):
-		name, protocol := below[0][1:], below[1][1:]
-		if !slices.ContainsFunc(svc.ports, func(p port) bool { return p.protocol == protocol && p.name == name }) {
-			return nil, nil, "", false
+		addrs := s.hosts[labels[0]]
+		return addresses(owner, qtype, addrs), nil, len(addrs) > 0
+	case 2:
+		name, ok := strings.CutPrefix(labels[0], "_")
+		protocol, also := strings.CutPrefix(labels[1], "_")
+		if !ok || !also || name == "" || !has(protocol, name) {
+			return nil, nil, false
 		}
 		if qtype == mdns.TypeSRV {
-			records, extra = svc.srv(owner, name, protocol)
+			records, extra = s.srv(owner, name, protocol)
 		}
-		return records, extra, "", true
+		return records, extra, true
 	}
-	return nil, nil, "", false
+	return nil, nil, false
 }
 
 // follow is where a search goes on behind an alias: nowhere if the alias itself was asked for.
@@ -151,7 +164,7 @@ func (s *service) srv(owner, name, protocol string) (records, extra []mdns.RR) {
 		}
 		for _, target := range slices.Sorted(maps.Keys(targets)) {
 			records = append(records, &mdns.SRV{
-				Hdr: header(owner, mdns.TypeSRV), Priority: 0, Weight: uint16(max(1, 100/len(targets))), Port: p.number, Target: target, //nolint:gosec // at most 100
+				Hdr: header(owner, mdns.TypeSRV), Priority: 0, Weight: uint16(max(1, 100/len(targets))), Port: p.number, Target: target,
 			})
 		}
 	}
@@ -187,10 +200,10 @@ func (s *Server) public(name, owner string, qtype uint16) (answer, bool) {
 		return answer{}, false
 	}
 	found := answer{authority: soa(domain)}
-	switch {
-	case name == "localhost.":
+	switch name {
+	case "localhost.":
 		found.records = addresses(owner, qtype, []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()})
-	case name == domain:
+	case domain:
 		// The apex of a real domain has records that we do not know.
 		return answer{}, false
 	default:

@@ -164,7 +164,7 @@ func (z *zone) parse(svc *config.Service) (*service, error) {
 		if p.GetUdp() {
 			protocol = "udp"
 		}
-		parsed.ports = append(parsed.ports, port{name: strings.ToLower(p.GetName()), protocol: protocol, number: uint16(p.GetPort())}) //nolint:gosec // a port
+		parsed.ports = append(parsed.ports, port{name: strings.ToLower(p.GetName()), protocol: protocol, number: uint16(p.GetPort())})
 	}
 	return parsed, nil
 }

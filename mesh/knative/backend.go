@@ -31,7 +31,7 @@ func CompileBackend(rev *servingv1.Revision) *config.Backend {
 		},
 	}
 	if limit := rev.Spec.ContainerConcurrency; limit != nil && *limit > 0 {
-		backend.Concurrency = uint32(*limit) //nolint:gosec // admission bounds it far below
+		backend.Concurrency = uint32(*limit)
 	}
 	return backend
 }

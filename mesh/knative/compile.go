@@ -70,7 +70,7 @@ func shares(namespace string, traffic []servingv1.TrafficTarget) []*config.Split
 		if target.Percent == nil || *target.Percent <= 0 || target.RevisionName == "" {
 			continue
 		}
-		weight := uint32(min(*target.Percent, 100)) //nolint:gosec // between 1 and 100
+		weight := uint32(min(*target.Percent, 100))
 		if at, ok := index[target.RevisionName]; ok {
 			splits[at].Weight += weight
 			continue

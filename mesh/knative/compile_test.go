@@ -14,8 +14,6 @@ import (
 	"github.com/weft-dev/weft/mesh/config"
 )
 
-func pointer[T any](v T) *T { return &v }
-
 func parseURL(t *testing.T, s string) *apis.URL {
 	t.Helper()
 	if s == "" {
@@ -42,7 +40,7 @@ func routeWith(t *testing.T, name, url string, targets ...target) *servingv1.Rou
 	for _, tt := range targets {
 		traffic := servingv1.TrafficTarget{RevisionName: tt.revision, Tag: tt.tag, URL: parseURL(t, tt.url)}
 		if tt.percent >= 0 {
-			traffic.Percent = pointer(tt.percent)
+			traffic.Percent = new(tt.percent)
 		}
 		r.Status.Traffic = append(r.Status.Traffic, traffic)
 	}
@@ -187,10 +185,10 @@ func TestCompileBackend(t *testing.T) {
 		{
 			name: "everything",
 			edit: func(r *servingv1.Revision) {
-				r.Spec.ContainerConcurrency = pointer(int64(7))
-				r.Spec.TimeoutSeconds = pointer(int64(300))
-				r.Spec.ResponseStartTimeoutSeconds = pointer(int64(20))
-				r.Spec.IdleTimeoutSeconds = pointer(int64(5))
+				r.Spec.ContainerConcurrency = new(int64(7))
+				r.Spec.TimeoutSeconds = new(int64(300))
+				r.Spec.ResponseStartTimeoutSeconds = new(int64(20))
+				r.Spec.IdleTimeoutSeconds = new(int64(5))
 				r.Spec.Containers = []corev1.Container{{Name: "side"}, {Name: "main", Ports: []corev1.ContainerPort{{Name: "h2c", ContainerPort: 9000}}}}
 			},
 			want: `protocol: H2C concurrency: 7 timeouts { request_ms: 300000 response_start_ms: 20000 idle_ms: 5000 }`,

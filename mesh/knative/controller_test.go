@@ -233,7 +233,7 @@ func TestBackendsGoWithTheLastRouteThatNamesThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.reconcile("one")
-	two.Status.Traffic[0].Percent = pointer(int64(99))
+	two.Status.Traffic[0].Percent = new(int64(99))
 	if err := w.client.Update(t.Context(), two); err != nil {
 		t.Fatal(err)
 	}

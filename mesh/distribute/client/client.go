@@ -75,7 +75,7 @@ func Run(ctx context.Context, opts Options) error {
 	for {
 		synced, err := sess.run(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of ctx is the way to stop
 		}
 		if synced {
 			pause = opts.MinBackoff
