@@ -90,7 +90,7 @@ func (c *ControlPlane) Ready() <-chan struct{} { return c.ready }
 // NodeName is the name of the Node that the node agent registers.
 func (c *ControlPlane) NodeName() string { return c.opts.NodeName }
 
-// Files are the paths of the certificates, for the node agent's server and the admission webhooks.
+// Files are the paths of the certificates, for the node agent's server.
 func (c *ControlPlane) Files() pki.Files { return c.files }
 
 // RESTConfig is the administrator's access, without a client-side rate limit. The caller owns the result.

@@ -51,8 +51,6 @@ type Files struct {
 	KubeletClient Pair
 	// Kubelet is the serving certificate of the node agent.
 	Kubelet Pair
-	// Webhook is a serving certificate for 127.0.0.1 and localhost, for admission webhooks in the same process.
-	Webhook Pair
 	// Admin is a client in the group system:masters.
 	Admin             Pair
 	ControllerManager Pair
@@ -117,7 +115,6 @@ func layout(dir string) Files {
 		APIServer:         pair("apiserver"),
 		KubeletClient:     pair("apiserver-kubelet-client"),
 		Kubelet:           pair("kubelet"),
-		Webhook:           pair("webhook"),
 		Admin:             pair("admin"),
 		ControllerManager: pair("controller-manager"),
 		Scheduler:         pair("scheduler"),
@@ -133,8 +130,7 @@ func leaves(files Files, opts Options) []leaf {
 	server := func(pair Pair, name string, ips []net.IP, names ...string) leaf {
 		return leaf{pair: pair, subject: pkix.Name{CommonName: name}, usage: x509.ExtKeyUsageServerAuth, ips: ips, names: names}
 	}
-	loopback := net.IPv4(127, 0, 0, 1).To4()
-	ips := []net.IP{loopback}
+	ips := []net.IP{net.IPv4(127, 0, 0, 1).To4()}
 	for _, a := range opts.Addresses {
 		ips = append(ips, a.AsSlice())
 	}
@@ -142,7 +138,6 @@ func leaves(files Files, opts Options) []leaf {
 		server(files.APIServer, "kube-apiserver", ips, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
 			"kubernetes.default.svc.cluster.local"),
 		server(files.Kubelet, "system:node:"+opts.NodeName, ips, "localhost", opts.NodeName),
-		server(files.Webhook, "weft-webhook", []net.IP{loopback}, "localhost"),
 		client(files.KubeletClient, "kube-apiserver-kubelet-client", "system:masters"),
 		client(files.Admin, "weft-admin", "system:masters"),
 		// Upstream gives each controller a service account of its own. They are parts of one process here, so a group says the same.

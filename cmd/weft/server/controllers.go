@@ -21,6 +21,7 @@ import (
 	"github.com/weft-dev/weft/mesh/discovery"
 	"github.com/weft-dev/weft/mesh/knative"
 	"github.com/weft-dev/weft/serving"
+	"github.com/weft-dev/weft/serving/admission"
 	"github.com/weft-dev/weft/serving/config"
 )
 
@@ -28,16 +29,16 @@ import (
 // is sent is held back until the controllers have seen what exists, so the control socket may be opened when this returns.
 func (p *platform) startControllers(ctx context.Context) (*autoscaler.Service, error) {
 	log := p.Log.With("component", "controllers")
-	// Controllers tell of each start and stop at Info, which an operator of a single machine does not care about.
-	quiet := logr.FromSlogHandler(leastHandler{Handler: log.Handler(), least: slog.LevelWarn})
-	ctrl.SetLogger(quiet)
+	// controller-runtime's own logger is global. Without one it complains.
+	logger := logr.FromSlogHandler(quiet(log).Handler())
+	ctrl.SetLogger(logger)
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), serving.AddToScheme(scheme)); err != nil {
 		return nil, fmt.Errorf("registering types: %w", err)
 	}
 	mgr, err := manager.New(p.control.RESTConfig(), manager.Options{
 		Scheme:  scheme,
-		Logger:  quiet,
+		Logger:  logger,
 		Metrics: metricsserver.Options{BindAddress: "0"},
 		// Who wrote which field fills half of an object and interests no controller.
 		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
@@ -45,19 +46,20 @@ func (p *platform) startControllers(ctx context.Context) (*autoscaler.Service, e
 	if err != nil {
 		return nil, fmt.Errorf("making controller manager: %w", err)
 	}
-	load, err := p.addControllers(ctx, mgr, log)
+	load, webhooks, err := p.addControllers(ctx, mgr, log)
 	if err != nil {
 		return nil, err
 	}
 	p.parts.start("controllers", mgr.Start)
-	return load, nil
+	// Objects that are written before would be neither completed nor checked.
+	return load, wait(ctx, webhooks.Ready())
 }
 
 // addControllers is the list of controllers.
-func (p *platform) addControllers(ctx context.Context, mgr manager.Manager, log *slog.Logger) (*autoscaler.Service, error) {
+func (p *platform) addControllers(ctx context.Context, mgr manager.Manager, log *slog.Logger) (*autoscaler.Service, *admission.Server, error) {
 	store := config.NewStore(config.Options{Domains: config.Domains{Default: p.Settings.Domain}, Logger: log})
 	if err := store.AddToManager(ctx, mgr); err != nil {
-		return nil, fmt.Errorf("reading configuration: %w", err)
+		return nil, nil, fmt.Errorf("reading configuration: %w", err)
 	}
 	if err := discovery.AddToManager(mgr, p.mesh, discovery.Options{
 		Listeners:    p.listeners(),
@@ -65,18 +67,23 @@ func (p *platform) addControllers(ctx context.Context, mgr manager.Manager, log 
 		APIServer:    netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(p.Settings.APIPort)),
 		Logger:       log,
 	}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	routes, err := knative.AddToManager(mgr, p.mesh, knative.Options{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := serving.AddToManager(mgr, serving.Options{
-		Mesh: routes, Config: store, ExternalPort: p.Settings.HTTPPort, Log: slog.New(leastHandler{Handler: log.Handler(), least: slog.LevelWarn}),
+		Mesh: routes, Config: store, ExternalPort: p.Settings.HTTPPort, Log: quiet(log),
 	}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return autoscaler.AddToManager(mgr, autoscaler.Options{Config: store, Logger: log})
+	webhooks, err := admission.AddToManager(mgr, admission.Options{Config: store, Logger: quiet(log)})
+	if err != nil {
+		return nil, nil, err
+	}
+	load, err := autoscaler.AddToManager(mgr, autoscaler.Options{Config: store, Logger: log})
+	return load, webhooks, err
 }
 
 // localGatewayPort is the port of the cluster-local listener on the bridge: the port of a URL without one.
@@ -95,6 +102,12 @@ func (p *platform) listeners() []*meshconfig.Listener {
 		Name: "local-http", Address: p.Settings.Gateway().String(), Port: localGatewayPort,
 		Protocol: meshconfig.Listener_HTTP, Visibility: meshconfig.Visibility_CLUSTER_LOCAL,
 	})
+}
+
+// quiet keeps what somebody must look at. Controllers tell of each start and stop at Info, which an operator of a single machine
+// does not care about.
+func quiet(log *slog.Logger) *slog.Logger {
+	return slog.New(leastHandler{Handler: log.Handler(), least: slog.LevelWarn})
 }
 
 // leastHandler drops records below a level.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weft-dev/weft/cmd/weft/teardown"
 	"github.com/weft-dev/weft/embedded/supervise"
+	"github.com/weft-dev/weft/mesh/capture"
 )
 
 // Ports of the proxy on the bridge's address, where only pods reach them.
@@ -25,8 +26,12 @@ const drainTimeout = teardown.ProxyStopTimeout - 5*time.Second
 // readyStep is the time between two questions to a starting proxy.
 const readyStep = 10 * time.Millisecond
 
-// startProxy starts or adopts the proxy and returns when it serves.
+// startProxy starts or adopts the proxy, leads the traffic of pods to it, and returns when it serves.
 func (p *platform) startProxy(ctx context.Context) error {
+	if err := capture.Install(capture.InstallOptions{Instance: p.Settings.Instance, TCPPort: captureTCPPort}); err != nil {
+		return err
+	}
+	p.parts.then("capture", func() error { return capture.Remove(p.Settings.Instance) })
 	process, err := supervise.New(supervise.Options{
 		Path: p.Binaries.Proxy, Args: p.proxyArgs(),
 		PIDFile: teardown.ProxyPIDFile(p.Settings.Instance), LogPath: p.Settings.Path("logs", "weft-proxy.log"),

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weft-dev/weft/embedded/supervise"
 	"github.com/weft-dev/weft/internal/instance"
+	"github.com/weft-dev/weft/mesh/capture"
 	"github.com/weft-dev/weft/node/container"
 	"github.com/weft-dev/weft/node/sandbox"
 )
@@ -21,10 +22,14 @@ const ProxyStopTimeout = 15 * time.Second
 // ProxyPIDFile is where the running proxy is written down.
 func ProxyPIDFile(i instance.Instance) string { return i.Path("run", "weft-proxy.pid") }
 
-// Stop stops the proxy and the containers of an instance whose weft does not run. What does not run is no error.
+// Stop stops the proxy, with what leads traffic to it, and the containers of an instance whose weft does not run. What does not run is no error.
 func Stop(ctx context.Context, i instance.Instance) error {
 	if err := supervise.Stop(ctx, ProxyPIDFile(i), ProxyStopTimeout); err != nil {
 		return fmt.Errorf("stopping weft-proxy: %w", err)
+	}
+	// Without the proxy the rules lead the traffic of the machine nowhere.
+	if err := capture.Remove(i); err != nil {
+		return err
 	}
 	runtime, err := container.NewRuntime(container.Options{Instance: i})
 	if err != nil {
