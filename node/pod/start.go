@@ -127,6 +127,7 @@ func (w *Worker) runFailed(ctx context.Context, a attempt, img image.Image, err 
 		w.mail.put(func() { w.startFailed(a.unit, &startError{reason: status.ContainerCreating}) })
 		return
 	}
+	w.log.Info("A container did not start", "container", a.unit.name, "err", err)
 	var refused *container.StartError
 	if !errors.As(err, &refused) {
 		w.containerEvent(a.unit, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
