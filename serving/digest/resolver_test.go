@@ -84,7 +84,7 @@ func revision(images ...string) *servingv1.Revision {
 }
 
 // run starts a resolver in a bubble of virtual time, and stops it before test's bubble ends.
-func run(t *testing.T, o Options, objects []client.Object, test func(t *testing.T, r *Resolver)) {
+func run(t *testing.T, o Options, objects []client.Object, test func(r *Resolver)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		o.Reader = servingtest.New(t, nil, objects...).Store
@@ -93,7 +93,7 @@ func run(t *testing.T, o Options, objects []client.Object, test func(t *testing.
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- r.Start(ctx) }()
-		test(t, r)
+		test(r)
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Start: %v", err)
@@ -125,7 +125,7 @@ func TestResolve(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			o := Options{Transport: m, Present: func(image string) bool { return image == "example.com/imported" }}
-			run(t, o, nil, func(t *testing.T, r *Resolver) {
+			run(t, o, nil, func(r *Resolver) {
 				rev := revision(tt.images...)
 				got, _, ready, err := r.Resolve(rev)
 				if ready == tt.asks || err != nil {
@@ -153,7 +153,7 @@ func TestResolveAgain(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
 	rev := revision("example.com/late")
-	run(t, Options{Transport: m}, []client.Object{rev.DeepCopy()}, func(t *testing.T, r *Resolver) {
+	run(t, Options{Transport: m}, []client.Object{rev.DeepCopy()}, func(r *Resolver) {
 		_, _, _, _ = r.Resolve(rev)
 		<-r.Changes()
 		_, _, ready, err := r.Resolve(rev)
@@ -176,7 +176,7 @@ func TestResolveAgain(t *testing.T) {
 func TestDeletedRevisionIsNotTriedAgain(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
-	run(t, Options{Transport: m}, nil, func(t *testing.T, r *Resolver) {
+	run(t, Options{Transport: m}, nil, func(r *Resolver) {
 		_, _, _, _ = r.Resolve(revision("example.com/none"))
 		<-r.Changes()
 		asked := m.asked.Load()
@@ -207,7 +207,7 @@ func TestPullSecrets(t *testing.T) {
 		}
 		return keychain{authn.FromConfig(authn.AuthConfig{Username: "somebody", Password: "secret"})}, nil
 	}}
-	run(t, o, []client.Object{account, secret("of-account"), secret("of-revision")}, func(t *testing.T, r *Resolver) {
+	run(t, o, []client.Object{account, secret("of-account"), secret("of-revision")}, func(r *Resolver) {
 		rev := revision("example.com/private")
 		rev.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "of-revision"}}
 		_, _, _, _ = r.Resolve(rev)

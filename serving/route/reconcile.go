@@ -137,74 +137,54 @@ func locate(route *servingv1.Route, targets []servingv1.TrafficTarget, s Setting
 	return nil
 }
 
-// referred reads what the route's traffic can mean.
+// referred reads what the route's traffic can mean, and where it goes now, from which a rollout starts.
 func (r *Reconciler) referred(ctx context.Context, route *servingv1.Route) (Referred, error) {
 	out := Referred{Configurations: map[string]*servingv1.Configuration{}, Revisions: map[string]*servingv1.Revision{}}
-	configuration := func(name string) error {
-		if name == "" || out.Configurations[name] != nil {
-			return nil
-		}
-		c, err := read[servingv1.Configuration](ctx, r.store, route.Namespace, name)
-		if c != nil {
-			out.Configurations[name] = c
-		}
-		return err
-	}
+	var configurations, revisions []string
 	for i := range route.Spec.Traffic {
-		target := &route.Spec.Traffic[i]
-		if err := configuration(target.ConfigurationName); err != nil {
-			return out, err
-		}
-		name := target.RevisionName
-		if c := out.Configurations[target.ConfigurationName]; name == "" && c != nil {
-			name = c.Status.LatestReadyRevisionName
-		}
-		if name == "" {
-			continue
-		}
-		revision, err := read[servingv1.Revision](ctx, r.store, route.Namespace, name)
-		if err != nil {
-			return out, err
-		}
-		if revision == nil {
-			continue
-		}
-		out.Revisions[name] = revision
-		if err := configuration(revision.Labels[serving.ConfigurationLabelKey]); err != nil {
-			return out, err
-		}
+		configurations = append(configurations, route.Spec.Traffic[i].ConfigurationName)
+		revisions = append(revisions, route.Spec.Traffic[i].RevisionName)
 	}
-	// A rollout starts from where traffic goes now.
 	for i := range route.Status.Traffic {
-		name := route.Status.Traffic[i].RevisionName
-		if out.Revisions[name] != nil {
-			continue
-		}
-		revision, err := read[servingv1.Revision](ctx, r.store, route.Namespace, name)
-		if err != nil {
-			return out, err
-		}
-		if revision != nil {
-			out.Revisions[name] = revision
-		}
+		revisions = append(revisions, route.Status.Traffic[i].RevisionName)
 	}
-	return out, nil
+	if err := readAll(ctx, r.store, route.Namespace, configurations, out.Configurations); err != nil {
+		return out, err
+	}
+	for _, c := range out.Configurations {
+		revisions = append(revisions, c.Status.LatestReadyRevisionName)
+	}
+	if err := readAll(ctx, r.store, route.Namespace, revisions, out.Revisions); err != nil {
+		return out, err
+	}
+	configurations = nil
+	for _, revision := range out.Revisions {
+		configurations = append(configurations, revision.Labels[serving.ConfigurationLabelKey])
+	}
+	return out, readAll(ctx, r.store, route.Namespace, configurations, out.Configurations)
 }
 
-// read returns an object of the cache, which must not be changed, or nil when there is none.
-func read[T any, P interface {
+// readAll adds the objects of these names to those in into. They are the cache's and must not be changed. Names that are
+// empty, known or of nothing are left out.
+func readAll[T any, P interface {
 	*T
 	client.Object
-}](ctx context.Context, c client.Reader, namespace, name string) (P, error) {
-	o := P(new(T))
-	err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, o, &client.GetOptions{UnsafeDisableDeepCopy: new(true)})
-	if apierrors.IsNotFound(err) {
-		return nil, nil
+}](ctx context.Context, c client.Reader, namespace string, names []string, into map[string]P) error {
+	for _, name := range names {
+		if name == "" || into[name] != nil {
+			continue
+		}
+		o := P(new(T))
+		err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, o, &client.GetOptions{UnsafeDisableDeepCopy: new(true)})
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return fmt.Errorf("reading %T %q: %w", o, name, err)
+		default:
+			into[name] = o
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading %T %q: %w", o, name, err)
-	}
-	return o, nil
+	return nil
 }
 
 // placeholders returns the Services that say to be the route's, by name.

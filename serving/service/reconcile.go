@@ -6,10 +6,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-
-	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"github.com/weft-dev/weft/serving/configuration"
 	"github.com/weft-dev/weft/serving/owned"
