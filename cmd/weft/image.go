@@ -168,13 +168,13 @@ func newImageList(open openStore) *cobra.Command {
 
 // printImages writes the table of `weft image ls`.
 func printImages(w io.Writer, images []image.Listed, quiet, digests bool, now time.Time) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	var text strings.Builder
 	if !quiet {
-		fmt.Fprintln(tw, "NAME\tID\tSIZE\tADDED")
+		text.WriteString("NAME\tID\tSIZE\tADDED\n")
 	}
 	for _, img := range images {
 		if quiet {
-			fmt.Fprintln(tw, shortID(img.ID))
+			text.WriteString(shortID(img.ID) + "\n")
 			continue
 		}
 		tagged := !strings.Contains(img.Names[0], "@")
@@ -182,8 +182,12 @@ func printImages(w io.Writer, images []image.Listed, quiet, digests bool, now ti
 			if tagged && !digests && strings.Contains(n, "@") {
 				continue
 			}
-			fmt.Fprintf(tw, "%s\t%s\t%s\t%s ago\n", n, shortID(img.ID), bytesText(img.Size), ageText(now.Sub(img.Added)))
+			text.WriteString(strings.Join([]string{n, shortID(img.ID), bytesText(img.Size), ageText(now.Sub(img.Added)) + " ago"}, "\t") + "\n")
 		}
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	if _, err := io.WriteString(tw, text.String()); err != nil {
+		return err
 	}
 	return tw.Flush()
 }
