@@ -81,17 +81,7 @@ func AddToManager(mgr manager.Manager, distributor Distributor, opts Options) er
 	if err != nil {
 		return fmt.Errorf("adding discovery: %w", err)
 	}
-	if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
-		for _, done := range synced {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-done:
-			}
-		}
-		release()
-		return nil
-	})); err != nil {
+	if err := mgr.Add(&firstPass{synced: synced, release: release}); err != nil {
 		return fmt.Errorf("adding the first pass of discovery: %w", err)
 	}
 	if !opts.LocalGateway.IsValid() {
@@ -102,6 +92,29 @@ func AddToManager(mgr manager.Manager, distributor Distributor, opts Options) er
 	}
 	return nil
 }
+
+// firstPass lets proxies have what is compiled when all that exists at the start is. It runs in each replica of the control plane, and
+// not in the leader only, because each serves proxies.
+type firstPass struct {
+	synced  []<-chan struct{}
+	release func()
+}
+
+// Start implements manager.Runnable.
+func (p *firstPass) Start(ctx context.Context) error {
+	for _, done := range p.synced {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-done:
+		}
+	}
+	p.release()
+	return nil
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
+func (p *firstPass) NeedLeaderElection() bool { return false }
 
 // watch subscribes to the three kinds. The channels close when the objects that exist at the start have been handled.
 func (c *controller) watch(informers cache.Cache) (synced []<-chan struct{}, err error) {

@@ -8,6 +8,7 @@ import (
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -54,22 +55,33 @@ func AddToManager(mgr manager.Manager, distributor Distributor, opts Options) (*
 		Named("mesh-knative").
 		For(&servingv1.Route{}).
 		Watches(&servingv1.Revision{}, handler.EnqueueRequestsFromMapFunc(c.routesOf)).
+		WithOptions(controller.Options{NeedLeaderElection: new(false)}).
 		Complete(c)
 	if err != nil {
 		return nil, fmt.Errorf("adding the compiler of routes: %w", err)
 	}
 	release := distributor.Hold("knative routes")
-	if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+	if err := mgr.Add(everywhere(func(ctx context.Context) error {
 		defer release()
 		return c.first(ctx)
 	})); err != nil {
 		return nil, fmt.Errorf("adding the first pass over routes: %w", err)
 	}
-	if err := mgr.Add(manager.RunnableFunc(c.observe)); err != nil {
+	if err := mgr.Add(everywhere(c.observe)); err != nil {
 		return nil, fmt.Errorf("adding the observer of acknowledgements: %w", err)
 	}
 	return c, nil
 }
+
+// everywhere is a part that runs in each replica of the control plane and not in the leader only: each serves proxies, and none of this
+// writes to the API.
+type everywhere func(ctx context.Context) error
+
+// Start implements manager.Runnable.
+func (e everywhere) Start(ctx context.Context) error { return e(ctx) }
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
+func (everywhere) NeedLeaderElection() bool { return false }
 
 func newController(cl client.Client, distributor Distributor, opts Options) *Controller {
 	return &Controller{
