@@ -2,7 +2,9 @@ package container
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +22,16 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // build makes the OCI configuration of a container. Defaults are those of containerd's CRI plugin, so that an image sees what it
 // sees under Kubernetes.
 func (r *OCI) build(spec Spec, root *root) (*specs.Spec, error) {
+	// The OCI runtimes do not say which mount lacks its source.
+	for _, m := range spec.Mounts {
+		if m.Source == "" {
+			continue
+		}
+		if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
+			message := fmt.Sprintf("mounting %q to %q: no such file or directory", m.Source, m.Destination)
+			return nil, &StartError{ExitCode: codeOther, Message: message}
+		}
+	}
 	process, err := r.buildProcess(spec, root)
 	if err != nil {
 		return nil, err
@@ -52,23 +64,23 @@ func (r *OCI) build(spec Spec, root *root) (*specs.Spec, error) {
 func (r *OCI) buildProcess(spec Spec, root *root) (*specs.Process, error) {
 	p := spec.Process
 	if len(p.Args) == 0 {
-		return nil, &StartError{ExitCode: 128, Message: "no command specified"}
+		return nil, &StartError{ExitCode: codeOther, Message: "no command specified"}
 	}
 	user, err := resolveUser(p, root)
 	if err != nil {
-		return nil, &StartError{ExitCode: 128, Message: err.Error()}
+		return nil, &StartError{ExitCode: codeOther, Message: err.Error()}
 	}
 	cwd := cmp.Or(p.Cwd, "/")
 	if !filepath.IsAbs(cwd) {
-		return nil, &StartError{ExitCode: 128, Message: fmt.Sprintf("working directory %q is not absolute", cwd)}
+		return nil, &StartError{ExitCode: codeOther, Message: fmt.Sprintf("working directory %q is not absolute", cwd)}
 	}
 	// A mount below may hold the directory; that one in the root is then covered and does no harm.
 	if err := root.mkdirAll(cwd); err != nil {
-		return nil, &StartError{ExitCode: 128, Message: fmt.Sprintf("making working directory %q: %v", cwd, err)}
+		return nil, &StartError{ExitCode: codeOther, Message: fmt.Sprintf("making working directory %q: %v", cwd, err)}
 	}
 	caps, err := capabilities(p, spec.Privileged)
 	if err != nil {
-		return nil, &StartError{ExitCode: 128, Message: err.Error()}
+		return nil, &StartError{ExitCode: codeOther, Message: err.Error()}
 	}
 	score := max(spec.Resources.OOMScoreAdj, r.minOOMScore)
 	return &specs.Process{

@@ -114,3 +114,14 @@ func (c cgroups) remove(container string) error {
 	}
 	return errors.Join(errs...)
 }
+
+// removeParent deletes the instance's own cgroup, which has to be empty.
+func (c cgroups) removeParent() error {
+	var errs []error
+	for _, hierarchy := range c.hierarchies {
+		if err := unix.Rmdir(filepath.Join(hierarchy, c.parent)); err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("removing cgroup %q: %w", c.parent, err))
+		}
+	}
+	return errors.Join(errs...)
+}

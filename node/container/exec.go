@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -19,15 +18,6 @@ import (
 // outputGrace is how long Exec still reads output after its process has ended, when a process that it left in the background
 // keeps the output open.
 const outputGrace = 500 * time.Millisecond
-
-// deleteState lets the OCI runtime forget a container that does not run.
-func (r *OCI) deleteState(ctx context.Context, id string) error {
-	out, err := exec.CommandContext(ctx, r.binary, "--root", r.root(), "delete", "--force", id).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("deleting container %q: %w: %s", id, err, strings.TrimSpace(string(out)))
-	}
-	return nil
-}
 
 // Exec implements Runtime.
 func (r *OCI) Exec(ctx context.Context, id string, opts ExecOptions) (int, error) {

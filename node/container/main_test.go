@@ -3,7 +3,6 @@ package container_test
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"log"
 	"os"
 	"os/exec"
@@ -55,28 +54,39 @@ func newInstance(t testing.TB) instance.Instance {
 // newRuntime returns a runtime whose containers are deleted, and checked to leave nothing, at the end of the test.
 func newRuntime(t testing.TB, i instance.Instance) *container.OCI {
 	t.Helper()
-	r, err := container.NewRuntime(container.Options{Instance: i, ShimPath: filepath.Join(built, "weft-shim")})
+	r, err := container.NewRuntime(options(i))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := deleteAll(r); err != nil {
+		if err := container.RemoveAll(context.Background(), options(i)); err != nil {
 			t.Error(err)
 		}
+		checkClean(t, i)
 	})
 	return r
 }
 
-func deleteAll(r *container.OCI) error {
-	ctx := context.Background()
-	infos, err := r.List(ctx)
+// checkClean looks for what an instance may leave in the kernel.
+func checkClean(t testing.TB, i instance.Instance) {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	for _, info := range infos {
-		if err := r.Delete(ctx, info.ID); err != nil {
-			return fmt.Errorf("deleting %s: %w", info.ID, err)
+	if strings.Contains(string(mounts), i.StateDir) {
+		t.Errorf("mounts below %s are left", i.StateDir)
+	}
+	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} { // versions 2 and 1
+		if left, err := filepath.Glob(pattern + i.CgroupParent()); err != nil || len(left) > 0 {
+			t.Errorf("cgroups are left: %v, %v", left, err)
 		}
 	}
-	return nil
+	if left, err := filepath.Glob(i.Path("containers", "*")); err != nil || len(left) > 0 {
+		t.Errorf("containers are left: %v, %v", left, err)
+	}
+}
+
+func options(i instance.Instance) container.Options {
+	return container.Options{Instance: i, ShimPath: filepath.Join(built, "weft-shim")}
 }

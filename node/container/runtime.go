@@ -71,7 +71,7 @@ func NewRuntime(opts Options) (*OCI, error) {
 			return nil, fmt.Errorf("making container directory: %w", err)
 		}
 	}
-	return r, nil
+	return r, r.removeRemains()
 }
 
 // Run keeps a few idle monitors ready until ctx ends, which takes their start off the way of a container. Without Run each Start

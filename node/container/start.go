@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -24,6 +26,9 @@ const (
 	execPattern  = "exec-*"
 	directoryRWX = 0o700
 )
+
+// startPatience bounds a start that an OCI runtime never finishes. It is a matter of milliseconds on a machine that is well.
+const startPatience = 2 * time.Minute
 
 // record is what stays on disk of a Spec.
 type record struct {
@@ -48,7 +53,7 @@ func (r *OCI) Start(ctx context.Context, spec Spec) (_ Status, err error) {
 	defer func() {
 		if err != nil {
 			// Not with ctx, whose end may be the reason.
-			if cleanup := r.remove(context.WithoutCancel(ctx), spec.ID); cleanup != nil {
+			if cleanup := r.discard(context.WithoutCancel(ctx), spec.ID); cleanup != nil {
 				r.log.Error("Cleaning up after a failed start failed", "container", spec.ID, "error", cleanup)
 			}
 		}
@@ -68,12 +73,15 @@ func (r *OCI) Start(ctx context.Context, spec Spec) (_ Status, err error) {
 	if err := c.send(job); err != nil {
 		return Status{}, err
 	}
-	reply, _, err := c.receive(ctx)
-	if err != nil {
-		return Status{}, fmt.Errorf("starting container %q: %w", spec.ID, err)
-	}
-	if reply.Error != "" {
+	// A start under way is not stopped with ctx: only when it is over is it clear what there is to clean up.
+	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
+	defer cancel()
+	reply, _, err := c.receive(patient)
+	if err == nil && reply.Error != "" {
 		return Status{}, startError(spec.Process.Args, reply.Error)
+	}
+	if err := cmp.Or(err, ctx.Err()); err != nil {
+		return Status{}, fmt.Errorf("starting container %q: %w", spec.ID, err)
 	}
 	return statusOf(reply.State, StateRunning), nil
 }

@@ -28,7 +28,7 @@ func startError(args []string, message string) *StartError {
 		return &StartError{ExitCode: codeNotFound, Message: fmt.Sprintf("exec: %q: executable file not found in $PATH", command)}
 	case has("exec:") && has("no such file or directory"), has("exec ") && has("no such file or directory"):
 		return &StartError{ExitCode: codeNotFound, Message: message}
-	case has("open executable") && has("ermission denied"), has("exec") && has("ermission denied"), has("executable path is a directory"):
+	case has("open executable"), has("exec") && has("ermission denied"), has("is a directory"):
 		return &StartError{ExitCode: codePermission, Message: fmt.Sprintf("exec: %q: permission denied", command)}
 	}
 	return &StartError{ExitCode: codeOther, Message: message}

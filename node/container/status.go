@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -193,41 +192,4 @@ func (r *OCI) List(context.Context) ([]Info, error) {
 		infos = append(infos, Info{ID: rec.ID, Labels: rec.Labels, LogPath: rec.LogPath, Status: status})
 	}
 	return infos, nil
-}
-
-// Delete implements Runtime.
-func (r *OCI) Delete(ctx context.Context, id string) error {
-	if _, err := r.existing(id); err != nil {
-		return err
-	}
-	if err := r.Kill(ctx, id, int(unix.SIGKILL)); err != nil {
-		return err
-	}
-	if _, err := r.Wait(ctx, id); err != nil && !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	return r.remove(ctx, id)
-}
-
-// remove deletes what a container has, whatever state it is in. What is already gone is no error.
-func (r *OCI) remove(ctx context.Context, id string) error {
-	dir := r.dir(id)
-	rec, recordErr := readRecord(dir)
-	if _, err := os.Stat(filepath.Join(r.root(), id)); err == nil {
-		if err := r.deleteState(ctx, id); err != nil {
-			return err
-		}
-	}
-	if recordErr == nil {
-		if err := r.cgroups.remove(rec.CgroupPath); err != nil {
-			return err
-		}
-	}
-	if err := unmountRoot(dir); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("removing directory of container %q: %w", id, err)
-	}
-	return nil
 }

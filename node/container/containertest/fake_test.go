@@ -123,3 +123,8 @@ func TestFakeAwaitCalls(t *testing.T) {
 		}
 	})
 }
+
+func TestFakeLifecycle(t *testing.T) {
+	t.Parallel()
+	containertest.Lifecycle(t, containertest.Harness{New: func(*testing.T) container.Runtime { return new(containertest.Fake) }})
+}
