@@ -152,6 +152,9 @@ func (e *Endpoint) eject(back func()) {
 	})
 }
 
+// Refusals is the number of connections refused since the last that was accepted.
+func (e *Endpoint) Refusals() int { return int(e.refusals.Load()) }
+
 // Succeeded tells that the endpoint accepted a connection, so that the next ejection starts short again.
 func (e *Endpoint) Succeeded() {
 	if e.refusals.Load() != 0 {

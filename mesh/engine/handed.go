@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"errors"
 	"net"
 	"sync"
+	"syscall"
 )
 
 // ServeConn serves a connection that was accepted elsewhere and returns when the server, or whoever has taken the connection over
@@ -25,6 +27,14 @@ type handedConn struct {
 func (c *handedConn) Close() error {
 	defer c.closed()
 	return c.Conn.Close()
+}
+
+// SyscallConn implements syscall.Conn, where the connection does.
+func (c *handedConn) SyscallConn() (syscall.RawConn, error) {
+	if raw, ok := c.Conn.(syscall.Conn); ok {
+		return raw.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 // CloseWrite ends one direction, where the connection can.

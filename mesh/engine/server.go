@@ -33,6 +33,7 @@ func NewServer(base context.Context, handler http.Handler, log *slog.Logger) *Se
 	return &Server{http: &http.Server{
 		Handler:                      handler,
 		BaseContext:                  func(net.Listener) context.Context { return base },
+		ConnContext:                  withConn,
 		ReadHeaderTimeout:            readHeaderTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxHeaderBytes,

@@ -39,7 +39,7 @@ func Explain(err error) *Error {
 		return Refuse(http.StatusServiceUnavailable, "no instance is ready")
 	case errors.Is(err, engine.ErrNoResponse):
 		return Refuse(http.StatusBadGateway, "the instance closed the connection without a valid response")
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled), errors.Is(err, engine.ErrClientGone):
 		return nil
 	}
 	return Refuse(http.StatusInternalServerError, "internal error")

@@ -15,3 +15,11 @@ func (p *Proxy) InFlight(name string) int {
 	}
 	return 0
 }
+
+// Refusals is the number of connections in a row that the first instance of a backend has refused.
+func (p *Proxy) Refusals(name string) int {
+	if b := p.backends.find(name); b != nil && len(b.set.Endpoints()) > 0 {
+		return b.set.Endpoints()[0].Refusals()
+	}
+	return 0
+}

@@ -3,6 +3,7 @@
 package dispatch
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -90,5 +91,12 @@ func enter(x *filter.Exchange, again bool) (*balance.Endpoint, error) {
 		}
 		return nil, err
 	}
-	return ticket.Wait(x.Context)
+	ctx := x.Context
+	if !x.Watched() {
+		watched, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer x.OnClientGone(func() { cancel(engine.ErrClientGone) })()
+		ctx = watched
+	}
+	return ticket.Wait(ctx)
 }
