@@ -130,7 +130,11 @@ func (s *Store) build(ctx context.Context, tmp string, opts BuildOptions) (bundl
 // change the image without a change of the program.
 func (s *Store) compile(ctx context.Context, src, binary string, flags []string) error {
 	args := slices.Concat([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"}, flags, []string{"-o", binary, "."})
-	cmd := exec.CommandContext(ctx, "go", args...)
+	tool, err := goCommand()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, tool, args...)
 	cmd.Dir = src
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+platformOS, "GOARCH="+s.opts.Architecture)
 	var out bytes.Buffer
@@ -152,6 +156,16 @@ func (s *Store) compile(ctx context.Context, src, binary string, flags []string)
 		return fmt.Errorf("%w in %s: not a main package", ErrBuild, src)
 	}
 	return nil
+}
+
+// goCommand finds the go command. sudo takes it from PATH on most machines, so its usual places are tried too.
+func goCommand() (string, error) {
+	for _, p := range []string{"go", "/usr/local/go/bin/go", "/usr/lib/go/bin/go", "/snap/bin/go"} {
+		if tool, err := exec.LookPath(p); err == nil {
+			return tool, nil
+		}
+	}
+	return "", fmt.Errorf("%w: the go command is not in PATH; install it from https://go.dev/dl", ErrBuild)
 }
 
 // buildBase is what an image is built on.

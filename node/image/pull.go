@@ -87,47 +87,62 @@ func flightKey(ctx context.Context, r reference, auths []authn.Authenticator) (s
 	return r.name + " " + hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// pull is Pull for one caller.
+// pull is Pull for one caller. It tries each set of credentials until one is accepted; the last refusal is the error.
 func (s *Store) pull(ctx context.Context, r reference, auths []authn.Authenticator, report func(Progress)) (Image, error) {
-	conn, desc, err := s.manifest(ctx, r, auths)
-	if err != nil {
-		return Image{}, err
-	}
-	img, err := s.selectImage(conn, desc, 0)
-	if err != nil {
-		return Image{}, classify(err)
-	}
-	b, digest, err := conn.bundle(img)
-	if err != nil {
-		return Image{}, classify(err)
-	}
-	top := target{RepoDigest: r.repo + "@" + desc.Digest.String()}
-	leaf := target{RepoDigest: r.repo + "@" + digest.String()}
-	names := map[string]target{top.RepoDigest: top, leaf.RepoDigest: leaf, r.name: top}
-	got, err := s.ingest(ctx, b, names, report)
-	if err != nil {
-		return Image{}, classify(err)
-	}
-	got.Name, got.RepoDigest = r.name, top.RepoDigest
-	return got, nil
-}
-
-// manifest asks for what the reference names, with each set of credentials until one is accepted. The last refusal is the error.
-func (s *Store) manifest(ctx context.Context, r reference, auths []authn.Authenticator) (*connection, *remote.Descriptor, error) {
 	var refused error
 	for _, a := range auths {
 		conn, err := s.connect(ctx, r.ref.Context(), a)
 		if err == nil {
-			var desc *remote.Descriptor
-			if desc, err = remote.Get(r.ref, conn.options...); err == nil {
-				return conn, desc, nil
+			var img Image
+			if img, err = s.pullOver(ctx, conn, r, report); err == nil {
+				return img, nil
 			}
 		}
 		if refused = classify(err); !errors.Is(refused, ErrUnauthorized) {
 			break
 		}
 	}
-	return nil, nil, refused
+	return Image{}, refused
+}
+
+// pullOver is pull for one set of credentials.
+func (s *Store) pullOver(ctx context.Context, conn *connection, r reference, report func(Progress)) (Image, error) {
+	if img, ok := s.unchanged(ctx, conn, r); ok {
+		return img, nil
+	}
+	desc, err := remote.Get(r.ref, conn.options...)
+	if err != nil {
+		return Image{}, err
+	}
+	img, err := s.selectImage(conn, desc, 0)
+	if err != nil {
+		return Image{}, err
+	}
+	b, digest, err := conn.bundle(img)
+	if err != nil {
+		return Image{}, err
+	}
+	top := target{RepoDigest: r.repo + "@" + desc.Digest.String()}
+	leaf := target{RepoDigest: r.repo + "@" + digest.String()}
+	names := map[string]target{top.RepoDigest: top, leaf.RepoDigest: leaf, r.name: top}
+	got, err := s.ingest(ctx, b, names, report)
+	if err != nil {
+		return Image{}, err
+	}
+	got.Name, got.RepoDigest = r.name, top.RepoDigest
+	return got, nil
+}
+
+// unchanged returns the image that is present when the registry says that the reference still names it. That is one small request,
+// which matters because pods with the pull policy Always ask at each start. Any doubt is for the long way, which also has the
+// registry's words when something is wrong.
+func (s *Store) unchanged(ctx context.Context, conn *connection, r reference) (Image, bool) {
+	present, err := s.Resolve(ctx, r.name)
+	if err != nil || present.Name != r.name || present.RepoDigest == "" {
+		return Image{}, false
+	}
+	desc, err := remote.Head(r.ref, conn.options...)
+	return present, err == nil && present.RepoDigest == r.repo+"@"+desc.Digest.String()
 }
 
 // selectImage follows an index to the image for this machine.

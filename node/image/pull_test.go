@@ -106,6 +106,40 @@ func TestPullMovedTag(t *testing.T) {
 	}
 }
 
+// Pods with the pull policy Always ask at each start; when nothing changed, that must cost no more than a HEAD.
+func TestPullUnchanged(t *testing.T) {
+	t.Parallel()
+	reg := newRegistry(t, nil)
+	s := newStore(t)
+	ref := reg.push(t, "app:v1", newImage(t, layer(t, file("a", "1"))))
+	first, err := s.Pull(t.Context(), ref, PullOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg.forget()
+	again, err := s.Pull(t.Context(), ref, PullOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(first, again); diff != "" {
+		t.Errorf("second pull (-first +second):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]int{"GET /v2/": 1, "HEAD /v2/app/manifests/v1": 1}, reg.requests()); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+	// The layer went although the index has it, as when somebody cleaned up by hand: a store opened later mends that.
+	if err := os.RemoveAll(first.Layers[0]); err != nil {
+		t.Fatal(err)
+	}
+	later := openStore(t, s.dir)
+	if _, err := later.Pull(t.Context(), ref, PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(first.Layers[0]); err != nil {
+		t.Errorf("after pulling again: %v", err)
+	}
+}
+
 func TestPullZstd(t *testing.T) {
 	t.Parallel()
 	var buf bytes.Buffer

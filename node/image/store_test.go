@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -78,6 +79,20 @@ func (r *testRegistry) blobGets() map[string]int {
 		}
 	}
 	return out
+}
+
+// forget starts counting anew.
+func (r *testRegistry) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.seen)
+}
+
+// requests returns what was asked since forget.
+func (r *testRegistry) requests() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.seen)
 }
 
 func (r *testRegistry) push(t *testing.T, ref string, img v1.Image) string {
