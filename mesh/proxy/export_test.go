@@ -23,3 +23,10 @@ func (p *Proxy) Refusals(name string) int {
 	}
 	return 0
 }
+
+// Backends is the number of backends that any resource names.
+func (p *Proxy) Backends() int {
+	p.backends.mu.Lock()
+	defer p.backends.mu.Unlock()
+	return len(p.backends.byName)
+}

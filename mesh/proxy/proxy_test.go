@@ -158,7 +158,7 @@ func (h *harness) get(host, path string) (*http.Response, string) {
 // eventually polls until the condition holds.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	ticker := time.NewTicker(2 * time.Millisecond)
+	ticker := time.NewTicker(500 * time.Microsecond)
 	defer ticker.Stop()
 	deadline := time.After(10 * time.Second)
 	for !condition() {
