@@ -37,16 +37,11 @@ func (r *OCI) Exec(ctx context.Context, id string, opts ExecOptions) (int, error
 		return 0, fmt.Errorf("executing in container %q: %w", id, err)
 	}
 	defer os.RemoveAll(work)
-	c, err := r.monitors.take()
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
 	job := monitor.Job{Runtime: r.binary, Root: r.root(), ID: id, Dir: work, Exec: true, TTY: opts.TTY}
 	if opts.TTY {
-		return r.execTTY(ctx, c, job, opts)
+		return r.execTTY(ctx, job, opts)
 	}
-	return r.execPipes(ctx, c, job, opts)
+	return r.execPipes(ctx, job, opts)
 }
 
 // prepareExec makes the directory of one execution with the process in it: the container's own with another command.
@@ -82,10 +77,12 @@ func hasVariable(env []string, name string) bool {
 }
 
 // execTTY copies between the caller and the terminal.
-func (r *OCI) execTTY(ctx context.Context, c conn, job monitor.Job, opts ExecOptions) (int, error) {
-	if err := c.send(job); err != nil {
+func (r *OCI) execTTY(ctx context.Context, job monitor.Job, opts ExecOptions) (int, error) {
+	c, err := r.monitors.begin(job)
+	if err != nil {
 		return 0, err
 	}
+	defer c.Close()
 	reply, terminal, err := c.receive(ctx)
 	if err != nil {
 		return 0, err
@@ -108,17 +105,18 @@ func (r *OCI) execTTY(ctx context.Context, c conn, job monitor.Job, opts ExecOpt
 }
 
 // execPipes copies between the caller and three pipes.
-func (r *OCI) execPipes(ctx context.Context, c conn, job monitor.Job, opts ExecOptions) (int, error) {
+func (r *OCI) execPipes(ctx context.Context, job monitor.Job, opts ExecOptions) (int, error) {
 	p, err := newPipes(opts)
 	if err != nil {
 		return 0, err
 	}
 	defer p.close()
-	err = c.send(job, p.theirs[:]...)
+	c, err := r.monitors.begin(job, p.theirs[:]...)
 	p.closeTheirs()
 	if err != nil {
 		return 0, err
 	}
+	defer c.Close()
 	reply, _, err := c.receive(ctx)
 	if err != nil {
 		return 0, err

@@ -32,8 +32,6 @@ type conn struct{ *net.UnixConn }
 type monitors struct {
 	path string
 	log  *slog.Logger
-	// reaping counts the goroutines that wait for a monitor to end.
-	reaping sync.WaitGroup
 
 	// mu guards everything below.
 	mu      sync.Mutex
@@ -95,23 +93,44 @@ func (m *monitors) drop() {
 	m.running, m.idle = false, nil
 }
 
-// take returns an idle monitor or starts one.
-func (m *monitors) take() (conn, error) {
+// begin gives a job, with files, to an idle monitor or to a new one. The caller closes the connection.
+func (m *monitors) begin(job monitor.Job, files ...*os.File) (conn, error) {
+	for {
+		c, ok := m.take()
+		if !ok {
+			break
+		}
+		if err := c.send(job, files...); err == nil {
+			return c, nil
+		}
+		c.Close() // somebody killed it while it was idle
+	}
+	c, err := m.start()
+	if err != nil {
+		return conn{}, err
+	}
+	if err := c.send(job, files...); err != nil {
+		return conn{}, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// take returns an idle monitor if there is one.
+func (m *monitors) take() (conn, bool) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.running {
 		select {
 		case m.wake <- struct{}{}:
 		default:
 		}
 	}
-	if len(m.idle) > 0 {
-		c := m.idle[0]
-		m.idle = m.idle[1:]
-		m.mu.Unlock()
-		return c, nil
+	if len(m.idle) == 0 {
+		return conn{}, false
 	}
-	m.mu.Unlock()
-	return m.start()
+	c := m.idle[0]
+	m.idle = m.idle[1:]
+	return c, true
 }
 
 // start starts a monitor in a session of its own, so that no signal for weft's process group reaches it.
@@ -136,7 +155,9 @@ func (m *monitors) start() (conn, error) {
 	if err := cmd.Start(); err != nil {
 		return conn{}, errors.Join(fmt.Errorf("starting monitor: %w", err), c.Close())
 	}
-	m.reaping.Go(func() { _ = cmd.Wait() }) // its exit code tells nothing that its status file does not
+	// Nobody waits for this goroutine: it lasts as long as the container, which outlives everything here. The monitor's exit code
+	// tells nothing that its status file does not.
+	go func() { _ = cmd.Wait() }()
 	return conn{c.(*net.UnixConn)}, nil
 }
 
@@ -151,6 +172,10 @@ func (c conn) send(job monitor.Job, files ...*os.File) error {
 		fds := make([]int, len(files))
 		for i, f := range files {
 			fds[i] = int(f.Fd())
+			// Go's pipes do not block, but a program expects that its standard files do.
+			if err := unix.SetNonblock(fds[i], false); err != nil {
+				return fmt.Errorf("setting standard file to blocking: %w", err)
+			}
 		}
 		oob = unix.UnixRights(fds...)
 	}

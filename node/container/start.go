@@ -61,18 +61,15 @@ func (r *OCI) Start(ctx context.Context, spec Spec) (_ Status, err error) {
 	if err := r.prepare(dir, spec); err != nil {
 		return Status{}, err
 	}
-	c, err := r.monitors.take()
-	if err != nil {
-		return Status{}, err
-	}
-	defer c.Close()
 	job := monitor.Job{
 		Runtime: r.binary, Root: r.root(), ID: spec.ID, Dir: dir, TTY: spec.Process.TTY, Stdin: spec.Process.Stdin,
 		Hide: r.cgroups.hide, Log: spec.LogPath, OOMEvents: r.cgroups.oomEvents(spec.Resources.CgroupPath),
 	}
-	if err := c.send(job); err != nil {
-		return Status{}, err
+	c, err := r.monitors.begin(job)
+	if err != nil {
+		return Status{}, fmt.Errorf("starting container %q: %w", spec.ID, err)
 	}
+	defer c.Close()
 	// A start under way is not stopped with ctx: only when it is over is it clear what there is to clean up.
 	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
 	defer cancel()

@@ -40,6 +40,10 @@ func Conformance(t *testing.T, h Harness) {
 		t.Parallel()
 		h.resources(t)
 	})
+	t.Run("namespace", func(t *testing.T) {
+		t.Parallel()
+		h.namespaces(t)
+	})
 	t.Run("exec", func(t *testing.T) {
 		t.Parallel()
 		h.execs(t)
@@ -133,7 +137,7 @@ func (h Harness) processes(t *testing.T) {
 			t.Parallel()
 			r := h.New(t)
 			spec := h.spec(t, "a", tt.args...)
-			spec.UTSNS = h.uts(t)
+			spec.UTSNS = namespace(t, "uts", syscall.CLONE_NEWUTS)
 			if tt.edit != nil {
 				tt.edit(&spec)
 			}
@@ -146,21 +150,6 @@ func (h Harness) processes(t *testing.T) {
 			}
 		})
 	}
-}
-
-// uts binds a new UTS namespace to a file.
-func (h Harness) uts(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "uts")
-	if err := bindUTS(path); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(path, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return path
 }
 
 func (h Harness) startErrors(t *testing.T) {

@@ -3,7 +3,6 @@ package containertest
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -89,21 +88,4 @@ func (h Harness) resources(t *testing.T) {
 			t.Errorf("got %+v, want it to run all the same", got)
 		}
 	})
-}
-
-// bindUTS makes a UTS namespace on a thread that ends with it.
-func bindUTS(path string) error {
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		return err
-	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		err := syscall.Unshare(syscall.CLONE_NEWUTS)
-		if err == nil {
-			err = syscall.Mount("/proc/thread-self/ns/uts", path, "", syscall.MS_BIND, "")
-		}
-		done <- err
-	}()
-	return <-done
 }

@@ -47,6 +47,10 @@ func run(what string, args []string) error {
 		data, err := os.ReadFile(args[0])
 		fmt.Print(string(data))
 		return err
+	case "link":
+		target, err := os.Readlink(args[0])
+		fmt.Println(target)
+		return err
 	case "write":
 		return os.WriteFile(args[0], []byte(args[1]), 0o644)
 	case "env":
