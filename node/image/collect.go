@@ -111,8 +111,8 @@ type Collected struct {
 var layerName = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
 
 // Collect removes what no image in the index needs: layers, manifests, configurations, and leftovers of dead processes. A layer stays
-// when its path is in inUse, or when it is mounted in any mount namespace of this machine. Collect waits until no pull, import or
-// build is under way in any process, or ctx ends.
+// when its path is in inUse, or when a mount in any namespace of this machine names it, which mounts on kernels before 6.5 may not.
+// Collect waits until no pull, import or build is under way in any process, or ctx ends.
 //
 // The caller must not let a container start from an image that left the index before Collect, except when its layers are in inUse.
 func (s *Store) Collect(ctx context.Context, inUse []string) (Collected, error) {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -183,7 +184,8 @@ func imageFor(t *testing.T, os, arch string, layers ...v1.Layer) v1.Image {
 	return img
 }
 
-// mount shows an image as a container would see it.
+// mount shows an image as a container would see it. Like the product it names each layer by itself, since the options of the older
+// call have room for a few dozen layers only.
 func mount(t *testing.T, layers []string) string {
 	t.Helper()
 	base := t.TempDir()
@@ -192,14 +194,27 @@ func mount(t *testing.T, layers []string) string {
 			t.Fatal(err)
 		}
 	}
-	var lower []string
-	for _, l := range layers {
-		lower = append([]string{l}, lower...)
+	fs := must(unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC))
+	defer func() { _ = unix.Close(fs) }()
+	set := func(key, value string) {
+		t.Helper()
+		if err := unix.FsconfigSetString(fs, key, value); err != nil {
+			t.Fatalf("setting %s to %s: %v", key, value, err)
+		}
 	}
+	for _, l := range slices.Backward(layers) {
+		set("lowerdir+", l)
+	}
+	set("upperdir", filepath.Join(base, "upper"))
+	set("workdir", filepath.Join(base, "work"))
+	if err := unix.FsconfigCreate(fs); err != nil {
+		t.Fatalf("making overlay of %v: %v", layers, err)
+	}
+	fd := must(unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0))
+	defer func() { _ = unix.Close(fd) }()
 	merged := filepath.Join(base, "merged")
-	opts := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + filepath.Join(base, "upper") + ",workdir=" + filepath.Join(base, "work")
-	if err := unix.Mount("overlay", merged, "overlay", 0, opts); err != nil {
-		t.Fatalf("mounting %s: %v", opts, err)
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, merged, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		t.Fatalf("mounting: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(merged, 0); err != nil {
