@@ -11,6 +11,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
+	"knative.dev/serving/pkg/apis/serving"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -120,17 +121,18 @@ func (p *firstPass) NeedLeaderElection() bool { return false }
 func (c *controller) watch(informers cache.Cache) (synced []<-chan struct{}, err error) {
 	for _, kind := range []struct {
 		object client.Object
+		label  string
 		handle func(obj client.Object, gone bool)
 	}{
-		{object: &corev1.Pod{}, handle: c.pod},
-		{object: &corev1.Service{}, handle: c.service},
-		{object: &discoveryv1.EndpointSlice{}, handle: c.slice},
+		{object: &corev1.Pod{}, label: serving.RevisionLabelKey, handle: c.pod},
+		{object: &corev1.Service{}, label: "", handle: c.service},
+		{object: &discoveryv1.EndpointSlice{}, label: discoveryv1.LabelServiceName, handle: c.slice},
 	} {
 		informer, err := informers.GetInformer(context.Background(), kind.object, cache.BlockUntilSynced(false))
 		if err != nil {
 			return nil, fmt.Errorf("watching %T: %w", kind.object, err)
 		}
-		registration, err := informer.AddEventHandler(handler(kind.handle))
+		registration, err := informer.AddEventHandler(handler(kind.label, kind.handle))
 		if err != nil {
 			return nil, fmt.Errorf("watching %T: %w", kind.object, err)
 		}
@@ -139,8 +141,9 @@ func (c *controller) watch(informers cache.Cache) (synced []<-chan struct{}, err
 	return synced, nil
 }
 
-// handler reduces the events of an informer to the newest state of an object and whether it is gone.
-func handler(handle func(obj client.Object, gone bool)) toolscache.ResourceEventHandler {
+// handler reduces the events of an informer to the newest state of an object and whether it is gone. An object whose label changes is gone
+// from where it was: people take the label off a Pod to look at it in peace.
+func handler(label string, handle func(obj client.Object, gone bool)) toolscache.ResourceEventHandler {
 	object := func(obj any) (client.Object, bool) {
 		if last, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
 			obj = last.Obj
@@ -154,8 +157,15 @@ func handler(handle func(obj client.Object, gone bool)) toolscache.ResourceEvent
 		}
 	}
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    put,
-		UpdateFunc: func(_, obj any) { put(obj) },
+		AddFunc: put,
+		UpdateFunc: func(old, obj any) {
+			before, ok := object(old)
+			after, also := object(obj)
+			if ok && also && before.GetLabels()[label] != after.GetLabels()[label] {
+				handle(before, true)
+			}
+			put(obj)
+		},
 		DeleteFunc: func(obj any) {
 			if o, ok := object(obj); ok {
 				handle(o, true)

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/kubernetes/scheme"
 	toolscache "k8s.io/client-go/tools/cache"
+	"knative.dev/serving/pkg/apis/serving"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
@@ -72,7 +73,7 @@ func newTestController(api netip.AddrPort) (*controller, *sink) {
 func TestPodsBecomeEndpoints(t *testing.T) {
 	t.Parallel()
 	c, s := newTestController(netip.AddrPort{})
-	events := handler(c.pod)
+	events := handler(serving.RevisionLabelKey, c.pod)
 	const name = `Endpoints{name:"revision/default/hello-00001" `
 	events.OnAdd(newPod("a", unready), true)
 	events.OnAdd(newPod("a", nil), false)
@@ -81,11 +82,15 @@ func TestPodsBecomeEndpoints(t *testing.T) {
 	events.OnAdd(newPod("b", func(p *corev1.Pod) { p.Status.PodIP = "10.207.0.6" }), false)
 	events.OnAdd(newPod("other", func(p *corev1.Pod) { p.Labels = nil }), false)
 	events.OnUpdate(nil, newPod("a", deleted))
+	events.OnUpdate(newPod("b", func(p *corev1.Pod) { p.Status.PodIP = "10.207.0.6" }), newPod("b", func(p *corev1.Pod) { p.Labels = nil }))
+	events.OnUpdate(newPod("b", func(p *corev1.Pod) { p.Labels = nil }), newPod("b", func(p *corev1.Pod) { p.Status.PodIP = "10.207.0.6" }))
 	events.OnDelete(newPod("a", deleted))
 	events.OnDelete(toolscache.DeletedFinalStateUnknown{Key: "default/b", Obj: newPod("b", nil)})
 	want := []string{
 		"+" + name + `endpoints:{address:"10.207.0.5" port:8080 pod:"default/a"}}`,
 		"+" + name + `endpoints:{address:"10.207.0.5" port:8080 pod:"default/a"} endpoints:{address:"10.207.0.6" port:8080 pod:"default/b"}}`,
+		"+" + name + `endpoints:{address:"10.207.0.5" port:8080 pod:"default/a" draining:true} endpoints:{address:"10.207.0.6" port:8080 pod:"default/b"}}`,
+		"+" + name + `endpoints:{address:"10.207.0.5" port:8080 pod:"default/a" draining:true}}`,
 		"+" + name + `endpoints:{address:"10.207.0.5" port:8080 pod:"default/a" draining:true} endpoints:{address:"10.207.0.6" port:8080 pod:"default/b"}}`,
 		"+" + name + `endpoints:{address:"10.207.0.6" port:8080 pod:"default/b"}}`,
 		"-revision/default/hello-00001",
@@ -101,7 +106,7 @@ func TestPodsBecomeEndpoints(t *testing.T) {
 func TestServicesAndSlicesInAnyOrder(t *testing.T) {
 	t.Parallel()
 	c, s := newTestController(netip.AddrPort{})
-	svcs, eps := handler(c.service), handler(c.slice)
+	svcs, eps := handler("", c.service), handler(discoveryv1.LabelServiceName, c.slice)
 	slice := newSlice("web-1", func(s *discoveryv1.EndpointSlice) { s.Endpoints = []discoveryv1.Endpoint{endpoint("10.207.0.1", true)} })
 	want := []string{
 		`Backend{name:"service/default/web/80/tcp" protocol:TCP}`,
@@ -145,12 +150,12 @@ func TestAPIServerIsWhereItIs(t *testing.T) {
 	c, s := newTestController(netip.MustParseAddrPort("127.0.0.1:16443"))
 	svc := newService(nil)
 	svc.Name = "kubernetes"
-	handler(c.service).OnAdd(svc, true)
+	handler("", c.service).OnAdd(svc, true)
 	slice := newSlice("kubernetes", func(s *discoveryv1.EndpointSlice) {
 		s.Labels[discoveryv1.LabelServiceName] = "kubernetes"
 		s.Endpoints = []discoveryv1.Endpoint{endpoint("192.0.2.1", true)}
 	})
-	handler(c.slice).OnAdd(slice, true)
+	handler(discoveryv1.LabelServiceName, c.slice).OnAdd(slice, true)
 	want := `Endpoints{name:"service/default/kubernetes/80/tcp" endpoints:{address:"127.0.0.1" port:16443}}`
 	if got := s.texts(); !slices.Contains(got, want) {
 		t.Errorf("resources = %q, want %s among them", got, want)
