@@ -43,7 +43,7 @@ type platform struct {
 // containers are stopped, then the controllers, then the API. Nothing of that happens when the process is killed: then
 // containers and proxy go on, and the next Run adopts them.
 func Run(ctx context.Context, opts Options) (err error) {
-	limitMemory()
+	steady := tuneStart()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	p := &platform{
@@ -65,6 +65,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	opts.Ready()
+	steady()
 	<-ctx.Done()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
