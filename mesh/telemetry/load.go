@@ -112,9 +112,9 @@ func (l *Load) take(now time.Time) *RevisionLoad {
 	present, area := l.area(t)
 	requests := l.requests.Load()
 	waking := l.waking.Swap(false) || (l.atZero.Load() && l.Waiting() > 0)
-	busy := (area - l.last.area) & areaMask
+	busy := difference(area, l.last.area)
 	arrived := requests - l.last.requests
-	elapsed := (t - l.last.at) & areaMask
+	elapsed := difference(t, l.last.at)
 	l.last.area, l.last.requests, l.last.at = area, requests, t
 	if present == 0 && busy == 0 && arrived == 0 && !waking {
 		if !l.last.reported {
@@ -134,6 +134,16 @@ func (l *Load) take(now time.Time) *RevisionLoad {
 		InFlight: uint32(present - parked), Parked: uint32(parked), Requests: arrived,
 		IntervalMs: uint32(max(elapsed/1000, 1)), Wake: waking,
 	}
+}
+
+// difference is a minus b modulo 2^44, and zero where that is negative: a request may have started between reading the clock and
+// reading the word, and then counts a few microseconds that have not come yet.
+func difference(a, b uint64) uint64 {
+	d := (a - b) & areaMask
+	if d > areaMask/2 {
+		return 0
+	}
+	return d
 }
 
 // rebase forgets what came before now.
