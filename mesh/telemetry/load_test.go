@@ -62,22 +62,29 @@ func TestLoadIsConsistentUnderContention(t *testing.T) {
 		})
 	}
 	stop := make(chan struct{})
+	begun := time.Now()
+	busy := 0.0
 	var reader sync.WaitGroup
 	reader.Go(func() {
+		ticker := time.NewTicker(5 * time.Millisecond)
+		defer ticker.Stop()
 		for {
 			select {
 			case <-stop:
 				return
-			default:
-				if got := l.take(time.Now()); got != nil && (got.AverageConcurrency < 0 || got.AverageConcurrency > 9) {
-					t.Errorf("impossible average %v", got)
-				}
+			case <-ticker.C:
+			}
+			if got := l.take(time.Now()); got != nil {
+				busy += got.GetAverageConcurrency() * float64(got.GetIntervalMs())
 			}
 		}
 	})
 	wg.Wait()
 	close(stop)
 	reader.Wait()
+	if most := 8 * float64(time.Since(begun).Milliseconds()+1); busy < 0 || busy > most {
+		t.Errorf("%.0f ms of requests, more than the %.0f ms that eight clients can make", busy, most)
+	}
 	if l.Present() != 0 {
 		t.Errorf("%d present", l.Present())
 	}
