@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -30,6 +32,7 @@ func (a *Agent) adopt(ctx context.Context, pods map[types.UID]*v1.Pod, left map[
 	if err := a.o.Sandboxes.Adopt(ctx, keep); err != nil {
 		a.log.Warn("Adopting sandboxes failed in part", "err", err)
 	}
+	a.sweepLogs(keep)
 	for _, uid := range orphans {
 		w, err := pod.NewOrphan(a.shared, uid, left[uid])
 		if err != nil {
@@ -61,6 +64,23 @@ func (a *Agent) orphans(pods map[types.UID]*v1.Pod, left map[types.UID][]contain
 		}
 	}
 	return out
+}
+
+// sweepLogs removes the logs of pods that are not among uids.
+func (a *Agent) sweepLogs(uids []string) {
+	entries, err := os.ReadDir(a.shared.LogRoot)
+	if err != nil {
+		a.log.Warn("Reading the directory of logs failed", "err", err)
+		return
+	}
+	for _, e := range entries {
+		if uid := e.Name()[strings.LastIndexByte(e.Name(), '_')+1:]; slices.Contains(uids, uid) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(a.shared.LogRoot, e.Name())); err != nil {
+			a.log.Warn("Removing old logs failed", "err", err)
+		}
+	}
 }
 
 // sweep removes at once what is left of a pod that nothing more is known about.

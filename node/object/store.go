@@ -137,7 +137,7 @@ func as[T metav1.Object](o metav1.Object) (T, error) {
 }
 
 // Services returns all services of the cluster, waiting until they have been read once.
-func (s *Store) Services(ctx context.Context) ([]*v1.Service, error) { return s.services.list(ctx) }
+func (s *Store) Services(ctx context.Context) ([]*v1.Service, error) { return s.services.all(ctx) }
 
 // WatchConfigMap calls changed, from another goroutine and not for the present state, whenever the config map changes, appears or
 // goes, until release is called. changed must not block.

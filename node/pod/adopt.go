@@ -34,6 +34,7 @@ func (w *Worker) adopt() {
 			u.adopt(info, api)
 		} else if api != nil {
 			u.remember(api)
+			u.logPath = filepath.Join(w.logDir(w.pod), u.name, strconv.Itoa(int(u.Restarts))+".log")
 		}
 	}
 }

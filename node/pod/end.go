@@ -24,8 +24,9 @@ type ending struct {
 	gone bool
 	// begun says that no container is started any more.
 	begun bool
-	// removing and done are the removal of everything that the pod had on this machine.
-	removing, done bool
+	// removing and done are the removal of everything that the pod had on this machine. logs says that its logs were removed too,
+	// which only happens with the object.
+	removing, done, logs bool
 	// deleting says that the object is being deleted.
 	deleting bool
 	retryAt  time.Time
@@ -40,7 +41,7 @@ func (w *Worker) end(now time.Time) time.Time {
 		return time.Time{}
 	case now.Before(w.ending.retryAt):
 		return w.ending.retryAt
-	case !w.ending.done:
+	case !w.ending.done || !w.ending.logs:
 		w.remove()
 		return time.Time{}
 	case w.ending.gone:
@@ -103,7 +104,7 @@ func (w *Worker) remove() {
 				return
 			}
 			w.setup.sandbox = nil
-			w.ending.done = true
+			w.ending.done, w.ending.logs = true, withLogs
 		})
 	})
 }

@@ -48,7 +48,7 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	remotecommand.ServeExec(w, r, executor{runtime: s.o.Runtime, id: c.Current.ID}, view.Pod.Name, string(view.Pod.UID), c.Spec.Name,
+	remotecommand.ServeExec(w, r, executor{runtime: s.o.Runtime, id: c.Current.ID, stdin: options.Stdin}, view.Pod.Name, string(view.Pod.UID), c.Spec.Name,
 		r.URL.Query()["command"], options, idleTimeout, createTimeout, remotecommand.SupportedStreamingProtocols)
 }
 
@@ -56,6 +56,8 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
 type executor struct {
 	runtime container.Runtime
 	id      string
+	// stdin says whether input was asked for: with WebSockets there is always a stream for it.
+	stdin bool
 }
 
 var _ remotecommand.Executor = executor{}
@@ -70,7 +72,10 @@ func (e executor) ExecInContainer(
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	o := container.ExecOptions{Args: cmd, TTY: tty, Stdin: in, Stdout: io.Discard}
+	o := container.ExecOptions{Args: cmd, TTY: tty, Stdout: io.Discard}
+	if e.stdin && in != nil {
+		o.Stdin = in
+	}
 	if out != nil {
 		o.Stdout = out
 	}
@@ -122,7 +127,7 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	a := attacher{path: c.LogPath, ended: s.ended(r.Context(), c, false)}
+	a := attacher{path: c.LogPath, ended: s.ended(r.Context(), c, false), stdin: options.Stdin}
 	remotecommand.ServeAttach(w, r, a, view.Pod.Name, string(view.Pod.UID), c.Spec.Name, options, idleTimeout, createTimeout,
 		remotecommand.SupportedStreamingProtocols)
 }
@@ -131,6 +136,8 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 type attacher struct {
 	path  string
 	ended <-chan struct{}
+	// stdin says whether input was asked for.
+	stdin bool
 }
 
 var _ remotecommand.Attacher = attacher{}
@@ -138,9 +145,9 @@ var _ remotecommand.Attacher = attacher{}
 // AttachContainer writes what the container writes from now on. Its input cannot be attached to: the monitor that holds it outlives
 // the agent and takes none.
 func (a attacher) AttachContainer(
-	ctx context.Context, _, _, _ string, in io.Reader, out, errOut io.WriteCloser, tty bool, _ <-chan remotecommand.TerminalSize,
+	ctx context.Context, _, _, _ string, _ io.Reader, out, errOut io.WriteCloser, tty bool, _ <-chan remotecommand.TerminalSize,
 ) error {
-	if in != nil {
+	if a.stdin {
 		return errors.New("attaching to the standard input of a container is not supported by this node; use exec")
 	}
 	var stdout, stderr io.Writer

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -115,9 +116,12 @@ func (s *Set) Close() {
 // Update replaces the pod, whose labels and annotations a volume may show.
 func (s *Set) Update(pod *v1.Pod) {
 	s.mu.Lock()
+	changed := !maps.Equal(s.pod.Labels, pod.Labels) || !maps.Equal(s.pod.Annotations, pod.Annotations)
 	s.pod = pod
 	s.mu.Unlock()
-	s.mark()
+	if changed {
+		s.mark()
+	}
 }
 
 func (s *Set) source() downward.Source {
