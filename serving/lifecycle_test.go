@@ -203,6 +203,7 @@ func TestFailures(t *testing.T) {
 			if got := s.Status.GetCondition("ConfigurationsReady").GetMessage(); got != tt.wantMessage {
 				t.Errorf("message of the Service is %q, want %q", got, tt.wantMessage)
 			}
+			w.condition("hello", ready, tt.wantServiceIs)
 			w.condition("hello", "RoutesReady", isTrue)
 			if diff := cmp.Diff([]string{"hello-00001:100"}, w.traffic("hello")); diff != "" {
 				t.Errorf("traffic does not stay with the old revision (-want +got):\n%s", diff)
@@ -497,4 +498,22 @@ func TestGradualRollout(t *testing.T) {
 	if w.state("hello-00001") != "reserve" {
 		t.Errorf("routing state of the old revision is %s, want reserve", w.state("hello-00001"))
 	}
+}
+
+// TestFirstRevisionFails wants the cause, not its consequence for the route, where users look first.
+func TestFirstRevisionFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.apply("hello", nil)
+	w.pod("hello-00001", corev1.ContainerStatus{
+		State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: "no database"}},
+	})
+	w.condition("hello", "RoutesReady", "False RevisionMissing")
+	s := w.condition("hello", ready, "False RevisionFailed")
+	want := `Revision "hello-00001" failed with message: Container failed with: no database.`
+	if got := s.Status.GetCondition(ready).Message; got != want {
+		t.Errorf("message is %q, want %q", got, want)
+	}
+	w.start("hello-00001")
+	w.condition("hello", ready, isTrue)
 }

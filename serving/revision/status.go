@@ -23,6 +23,9 @@ const reasonNotReady = "ContainerNotReady"
 
 // reflectDeployment copies what the Deployment and its pods, sorted by name, report.
 func reflectDeployment(rs *servingv1.RevisionStatus, d *appsv1.Deployment, pods []corev1.Pod, s *config.Snapshot) {
+	if c := rs.GetCondition(servingv1.RevisionConditionContainerHealthy); c.IsUnknown() && c.GetReason() == "" {
+		rs.MarkContainerHealthyUnknown(servingv1.ReasonDeploying, "")
+	}
 	// Read before the Deployment's conditions overwrite it: kubelets alternate between two reasons for one failure.
 	previous := rs.GetCondition(servingv1.RevisionConditionResourcesAvailable)
 	reported := d.Status

@@ -64,6 +64,7 @@ func (r *Reconciler) reconcile(ctx context.Context, s *servingv1.Service) (recon
 		return reconcile.Result{}, err
 	}
 	reflectRoute(&s.Status, route, config)
+	explain(s)
 	return reconcile.Result{}, nil
 }
 

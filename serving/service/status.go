@@ -34,6 +34,19 @@ func reflectRoute(s *servingv1.ServiceStatus, r *servingv1.Route, c *servingv1.C
 	}
 }
 
+// explain lets the Ready condition say what the configuration reports when that is not ready. A route without a revision only
+// says that it has none, which is the consequence, and would hide the cause because it is marked later.
+func explain(s *servingv1.Service) {
+	cause := s.Status.GetCondition(servingv1.ServiceConditionConfigurationsReady)
+	conditions := s.GetConditionSet().Manage(&s.Status)
+	switch {
+	case cause.IsFalse():
+		conditions.MarkFalse(servingv1.ServiceConditionConfigurationsReady, cause.Reason, "%s", cause.Message)
+	case cause.IsUnknown() && cause.GetMessage() != "":
+		conditions.MarkUnknown(servingv1.ServiceConditionConfigurationsReady, cause.Reason, "%s", cause.Message)
+	}
+}
+
 // migrated says whether the route's traffic goes where its spec sends it, given the configuration's latest ready revision.
 func migrated(r *servingv1.Route, c *servingv1.Configuration) bool {
 	if len(r.Spec.Traffic) != len(r.Status.Traffic) {
