@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,7 +27,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/rest"
 	kubetesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/portforward"
+	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/client-go/transport/spdy"
 
 	"github.com/weft-dev/weft/internal/instance"
 	"github.com/weft-dev/weft/node"
@@ -359,8 +365,7 @@ func TestRealAdoption(t *testing.T) {
 func (m *machine) kubelet(path string) (int, string) {
 	m.t.Helper()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: m.pki.client(m.t, "kube-apiserver-kubelet-client"), DisableKeepAlives: true}}
-	url := fmt.Sprintf("https://%s:%d%s", m.instance.Gateway(), node.DefaultPort, path)
-	req, err := http.NewRequestWithContext(m.t.Context(), http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(m.t.Context(), http.MethodGet, m.kubeletURL(path), nil)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -393,4 +398,85 @@ func TestRealLogs(t *testing.T) {
 		t.Errorf("log of no previous attempt: %d %q", code, body)
 	}
 	m.delete("logs")
+}
+
+// restConfig reaches the kubelet API as the API server does.
+func (m *machine) restConfig() *rest.Config {
+	m.t.Helper()
+	pair := m.pki.client(m.t, "kube-apiserver-kubelet-client").Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	block := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
+	return &rest.Config{Host: m.kubeletURL(""), TLSClientConfig: rest.TLSClientConfig{
+		CAData: block("CERTIFICATE", m.pki.cert.Raw), CertData: block("CERTIFICATE", pair.Certificate[0]), KeyData: block("PRIVATE KEY", key),
+	}}
+}
+
+func (m *machine) kubeletURL(path string) string {
+	return fmt.Sprintf("https://%s:%d%s", m.instance.Gateway(), node.DefaultPort, path)
+}
+
+func TestRealExecAndPortForward(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.run(serverPod("tools"))
+	config := m.restConfig()
+
+	u, err := url.Parse(m.kubeletURL("/exec/default/tools/app?command=/ko-app/server&command=exec&command=word&output=1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	executor, err := remotecommand.NewSPDYExecutor(config, http.MethodPost, u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stdout bytes.Buffer
+	if err := executor.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdout: &stdout}); err != nil || stdout.String() != "executed word" {
+		t.Errorf("exec: %q, %v", stdout.String(), err)
+	}
+
+	if u, err = url.Parse(m.kubeletURL("/portForward/default/tools")); err != nil {
+		t.Fatal(err)
+	}
+	roundTripper, upgrader, err := spdy.RoundTripperFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, ready := make(chan struct{}), make(chan struct{})
+	forward, err := portforward.New(spdy.NewDialer(upgrader, &http.Client{Transport: roundTripper}, http.MethodPost, u),
+		[]string{"0:9000"}, stop, ready, io.Discard, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- forward.ForwardPorts() }()
+	select {
+	case <-ready:
+	case err := <-done:
+		t.Fatal(err)
+	}
+	ports, err := forward.GetPorts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", ports[0].Local), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil || string(body) != "private" {
+		t.Errorf("a port on the pod's loopback: %q, %v", body, err)
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	m.delete("tools")
 }
