@@ -74,7 +74,8 @@ func (p *platform) addControllers(ctx context.Context, mgr manager.Manager, log 
 		return nil, nil, err
 	}
 	if err := serving.AddToManager(mgr, serving.Options{
-		Mesh: routes, Config: store, ExternalPort: p.Settings.HTTPPort, Log: quiet(log),
+		Mesh: routes, Config: store, ExternalPort: p.Settings.HTTPPort,
+		Digests: digests(context.WithoutCancel(ctx), p.images), Log: quiet(log),
 	}); err != nil {
 		return nil, nil, err
 	}

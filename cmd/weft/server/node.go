@@ -16,7 +16,6 @@ import (
 	"github.com/weft-dev/weft/embedded/pki"
 	"github.com/weft-dev/weft/node"
 	"github.com/weft-dev/weft/node/container"
-	"github.com/weft-dev/weft/node/image"
 	"github.com/weft-dev/weft/node/sandbox"
 )
 
@@ -27,10 +26,6 @@ func (p *platform) startNode(ctx context.Context) error {
 	pool, err := sandbox.NewPool(sandbox.Options{Instance: p.Settings.Instance, Log: log})
 	if err != nil {
 		return fmt.Errorf("setting up the network of pods: %w", err)
-	}
-	images, err := image.Open(p.Settings.Path("images"), image.Options{Logger: log})
-	if err != nil {
-		return err
 	}
 	runtime, err := container.NewRuntime(container.Options{
 		Instance: p.Settings.Instance, RuntimePath: p.Binaries.Runtime, ShimPath: p.Binaries.Shim, Log: log,
@@ -44,7 +39,7 @@ func (p *platform) startNode(ctx context.Context) error {
 	}
 	agent, err := node.New(node.Options{
 		Instance: p.Settings.Instance, NodeName: p.control.NodeName(), Config: p.control.RESTConfig(),
-		Images: images, Sandboxes: pool, Runtime: runtime, ServerTLS: serverTLS, Log: log,
+		Images: p.images, Sandboxes: pool, Runtime: runtime, ServerTLS: serverTLS, Log: log,
 	})
 	if err != nil {
 		return err

@@ -17,7 +17,6 @@ import (
 const (
 	dnsPort        = 53
 	captureTCPPort = 15001
-	captureUDPPort = 15002
 )
 
 // drainTimeout is how long requests may go on when the platform is stopped. It leaves the proxy time to end before it is killed.
@@ -58,7 +57,6 @@ func (p *platform) proxyArgs() []string {
 		"--dns-address=" + at(gateway, dnsPort),
 		"--dns-domain=" + p.Settings.Domain,
 		"--capture-tcp=" + at(gateway, captureTCPPort),
-		"--capture-udp=" + at(gateway, captureUDPPort),
 		"--drain-timeout=" + drainTimeout.String(),
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/weft-dev/weft/embedded"
 	"github.com/weft-dev/weft/mesh/distribute"
 	"github.com/weft-dev/weft/mesh/telemetry"
+	"github.com/weft-dev/weft/node/image"
 )
 
 // Options of Run.
@@ -37,6 +38,7 @@ type platform struct {
 	parts   *parts
 	control *embedded.ControlPlane
 	mesh    *distribute.Server
+	images  *image.Store
 }
 
 // Run runs the platform until ctx ends or a part fails, and then stops it in order: first the proxy finishes its requests, then the
@@ -75,6 +77,11 @@ func Run(ctx context.Context, opts Options) (err error) {
 
 // start starts the parts in the order in which they need each other.
 func (p *platform) start(ctx context.Context) error {
+	images, err := image.Open(p.Settings.Path("images"), image.Options{Logger: p.Log.With("component", "images")})
+	if err != nil {
+		return err
+	}
+	p.images = images
 	control, err := embedded.New(embedded.Options{
 		Instance: p.Settings.Instance, APIPort: p.Settings.APIPort, Bootstrap: applyManifests, Step: p.Step, Log: p.Log,
 	})
