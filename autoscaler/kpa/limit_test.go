@@ -149,7 +149,11 @@ func TestNeverAboveMaxNorBelowMin(t *testing.T) {
 			t.Logf("above max-scale: %+v\n%+v\n%+v", p, s, c)
 			return false
 		}
-		return p.Replicas >= c.MinScale
+		if p.Replicas < c.MinScale && p.Replicas != Unknown {
+			t.Logf("below min-scale: %+v\n%+v\n%+v", p, s, c)
+			return false
+		}
+		return true
 	})
 }
 
