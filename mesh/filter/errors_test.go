@@ -1,0 +1,81 @@
+package filter_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weft-dev/weft/activator"
+	"github.com/weft-dev/weft/mesh/engine"
+	"github.com/weft-dev/weft/mesh/filter"
+)
+
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		err  error
+		want *filter.Error
+	}{
+		{"own", fmt.Errorf("x: %w", filter.Refuse(418, "teapot")), &filter.Error{Status: 418, Text: "teapot"}},
+		{"queue", activator.ErrQueueFull, &filter.Error{Status: 503, Text: "pending request queue full", RetryAfter: 1}},
+		{"nobody", activator.ErrNoEndpoint, &filter.Error{Status: 503, Text: "no instance is ready"}},
+		{"nobody after a refusal", fmt.Errorf("%w: after %w", activator.ErrNoEndpoint, engine.ErrNotConnected), &filter.Error{Status: 502, Text: "no instance accepted the connection"}},
+		{"no response", engine.ErrNoResponse, &filter.Error{Status: 502, Text: "the instance closed the connection without a valid response"}},
+		{"client left", context.Canceled, nil},
+		{"client left while parked", engine.ErrClientGone, nil},
+		{"unknown", errors.New("x"), &filter.Error{Status: 500, Text: "internal error"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(tt.want, filter.Explain(tt.err)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAnswer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name        string
+		major       int
+		contentType string
+		err         *filter.Error
+		status      int
+		body        string
+		header      map[string]string
+	}{
+		{"text", 1, "", &filter.Error{Status: 503, Text: "full", RetryAfter: 2}, 503, "full\n", map[string]string{
+			"Retry-After": "2", "Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff",
+		}},
+		{"grpc", 2, "application/grpc+proto", filter.Refuse(504, "late"), 200, "", map[string]string{
+			"Grpc-Status": "4", "Grpc-Message": "late", "Content-Type": "application/grpc+proto",
+		}},
+		{"grpc of another kind", 2, "application/grpc", filter.Refuse(418, "odd"), 200, "", map[string]string{"Grpc-Status": "2"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
+			r.ProtoMajor = tt.major
+			r.Header.Set("Content-Type", tt.contentType)
+			w := httptest.NewRecorder()
+			x := new(filter.Exchange)
+			x.Begin(w, r)
+			filter.Answer(x, tt.err)
+			if w.Code != tt.status || w.Body.String() != tt.body || !x.Started() || x.Status != tt.status {
+				t.Errorf("got %d %q", w.Code, w.Body)
+			}
+			for name, want := range tt.header {
+				if got := w.Header().Get(name); got != want {
+					t.Errorf("%s: got %q, want %q", name, got, want)
+				}
+			}
+		})
+	}
+}
