@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/weft-dev/weft/internal/instance"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -162,5 +164,39 @@ func TestMountOverlay(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFavorChanges runs on any machine, because version 2 is there besides version 1 in a hybrid.
+func TestFavorChanges(t *testing.T) {
+	t.Parallel()
+	mount := cgroupMount
+	if c, err := detectCgroups(instance.Default()); err != nil {
+		t.Fatal(err)
+	} else if !c.v2 {
+		if err := c.favorChanges(); err != nil {
+			t.Error(err)
+		}
+		mount = filepath.Join(cgroupMount, "unified")
+	}
+	before, err := superOptions(mount)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := reconfigure(mount, before); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := favorMounted(mount); err != nil {
+		t.Fatal(err)
+	}
+	after, err := superOptions(mount)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(before), favorDynmods))))
+	if got := slices.Sorted(slices.Values(after)); !slices.Equal(got, want) {
+		t.Errorf("options: got %v, want %v", got, want)
 	}
 }

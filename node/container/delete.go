@@ -94,11 +94,19 @@ func (r *OCI) remove(ctx context.Context, id string) error {
 	return nil
 }
 
-// deleteState lets the OCI runtime forget a container that does not run.
+// deleteState lets the OCI runtime forget a container that does not run. A runtime that cannot, as when a power cut left its state
+// half written, must not keep the container here for ever: then its files go and the cgroup is removed all the same.
 func (r *OCI) deleteState(ctx context.Context, id string) error {
 	out, err := exec.CommandContext(ctx, r.binary, "--root", r.root(), "delete", "--force", id).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("deleting container %q: %w: %s", id, err, strings.TrimSpace(string(out)))
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err == nil {
+		return nil
+	}
+	r.log.Info("OCI runtime did not delete a container, removing its state", "container", id, "error", err, "message", strings.TrimSpace(string(out)))
+	if err := os.RemoveAll(filepath.Join(r.root(), id)); err != nil {
+		return fmt.Errorf("removing state of container %q: %w", id, err)
 	}
 	return nil
 }

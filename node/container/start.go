@@ -43,6 +43,9 @@ func (r *OCI) Start(ctx context.Context, spec Spec) (_ Status, err error) {
 	if err := checkID(spec.ID); err != nil {
 		return Status{}, err
 	}
+	if err := ctx.Err(); err != nil {
+		return Status{}, err
+	}
 	dir := r.dir(spec.ID)
 	if err := os.Mkdir(dir, directoryRWX); err != nil {
 		if errors.Is(err, fs.ErrExist) {

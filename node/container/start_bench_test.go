@@ -3,6 +3,7 @@ package container_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"testing"
 
 	"github.com/weft-dev/weft/node/container"
@@ -28,6 +29,25 @@ func BenchmarkStart(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.StartTimer()
+	}
+	cancel()
+	if err := <-done; err != nil {
+		b.Error(err)
+	}
+}
+
+// BenchmarkExec measures what an exec probe costs.
+func BenchmarkExec(b *testing.B) {
+	i := newInstance(b)
+	r := newRuntime(b, i)
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error)
+	go func() { done <- r.Run(ctx) }()
+	startProgram(b, r, i, "a", "wait", "0")
+	for b.Loop() {
+		if code, err := r.Exec(b.Context(), "a", container.ExecOptions{Args: []string{"/program", "exit", "0"}, Stdout: io.Discard}); code != 0 || err != nil {
+			b.Fatal(code, err)
+		}
 	}
 	cancel()
 	if err := <-done; err != nil {

@@ -2,8 +2,11 @@ package container_test
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -100,10 +103,24 @@ func TestMonitorKilled(t *testing.T) {
 	}
 	waited := make(chan container.Status)
 	go func() { waited <- waitFor(t, r, "a") }()
+	eventually(t, "watching the process", func() bool { return watches(t, s.Process.PID) })
 	kill(t, s.Process)
 	if got := <-waited; got.State != container.StateStopped || got.ExitCode != 137 || got.FinishedAt.IsZero() {
 		t.Errorf("after the process's end: got %+v, want a stopped container with code 137", got)
 	}
+}
+
+// watches reports whether this process has a pidfd of another.
+func watches(t testing.TB, pid int) bool {
+	t.Helper()
+	infos, err := filepath.Glob("/proc/self/fdinfo/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(infos, func(path string) bool {
+		data, err := os.ReadFile(path)
+		return err == nil && strings.Contains(string(data), "\nPid:\t"+strconv.Itoa(pid)+"\n")
+	})
 }
 
 // TestAllKilled is what a reboot looks like: files say that the container runs, and nothing does.
@@ -189,6 +206,45 @@ func field(t testing.TB, pid int, name string) int {
 	}
 	t.Fatalf("no %s in the status of process %d", name, pid)
 	return 0
+}
+
+// TestNoLeaks does not run in parallel with others, which open files too.
+func TestNoLeaks(t *testing.T) { //nolint:paralleltest // see above
+	i := newInstance(t)
+	r := newRuntime(t, i)
+	cycle := func() {
+		startProgram(t, r, i, "a", "wait", "0")
+		for _, tty := range []bool{false, true} {
+			opts := container.ExecOptions{Args: []string{"/program", "cat"}, TTY: tty, Stdin: strings.NewReader("x\n\x04"), Stdout: io.Discard}
+			if _, err := r.Exec(t.Context(), "a", opts); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := r.Delete(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	used := func() [3]int {
+		files, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		children, err := os.ReadFile("/proc/self/task/" + strconv.Itoa(os.Getpid()) + "/children")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return [3]int{len(files), runtime.NumGoroutine(), len(strings.Fields(string(children)))}
+	}
+	cycle() // opens what stays open for good, as Go's poller
+	before := used()
+	for range 3 {
+		cycle()
+	}
+	var after [3]int
+	eventually(t, "files, goroutines and children as before", func() bool {
+		after = used()
+		return after[0] <= before[0] && after[1] <= before[1] && after[2] <= before[2]
+	})
 }
 
 // TestIdleMonitors sees that Run's monitors are used, that one that was killed while idle is no harm, and that none is left.

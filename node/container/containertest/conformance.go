@@ -50,6 +50,18 @@ func Lifecycle(t *testing.T, h Harness) {
 			t.Errorf("the first one: got %v, %v, want it to run", s, err)
 		}
 	})
+	t.Run("start with an ended context", func(t *testing.T) {
+		t.Parallel()
+		r := h.New(t)
+		ended, cancel := context.WithCancel(ctx(t))
+		cancel()
+		if _, err := r.Start(ended, h.spec(t, "a", "wait", "0")); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want %v", err, context.Canceled)
+		}
+		if list, err := r.List(ctx(t)); err != nil || len(list) != 0 {
+			t.Errorf("left behind: %v, %v", list, err)
+		}
+	})
 	t.Run("delete while running", func(t *testing.T) {
 		t.Parallel()
 		r := h.New(t)

@@ -109,6 +109,10 @@ func (h Harness) processes(t *testing.T) {
 		},
 		{name: "no standard input", args: []string{"cat"}, want: ""},
 		{
+			name: "standard input kept open", args: []string{"link", "/proc/self/fd/0"}, want: "pipe:",
+			edit: func(s *container.Spec) { s.Process.Stdin = true },
+		},
+		{
 			name: "terminal", args: []string{"env"}, want: "TERM=xterm\r\n",
 			edit: func(s *container.Spec) { s.Process.TTY = true },
 		},

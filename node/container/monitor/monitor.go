@@ -40,11 +40,27 @@ func Run(socket int) error {
 	if err := os.Chdir(job.Dir); err != nil {
 		return send(socket, Reply{Error: err.Error()})
 	}
+	if err := redirectErrors(); err != nil {
+		return send(socket, Reply{Error: err.Error()})
+	}
 	p := &process{job: job, self: self}
 	if job.Exec {
 		return p.execute(socket, files)
 	}
 	return p.run(socket)
+}
+
+// redirectErrors sends what this process says on its standard error, a panic above all, to a file that goes with the container.
+func redirectErrors() error {
+	fd, err := unix.Open(monitorLog, unix.O_CREAT|unix.O_WRONLY|unix.O_APPEND|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return fmt.Errorf("opening %s: %w", monitorLog, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Dup3(fd, int(os.Stderr.Fd()), 0); err != nil {
+		return fmt.Errorf("redirecting errors: %w", err)
+	}
+	return nil
 }
 
 // process is the one that a monitor is for.

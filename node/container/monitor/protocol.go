@@ -53,6 +53,7 @@ const (
 	consoleFile = "console.sock"
 	pidFile     = "pid"
 	runtimeLog  = "runtime.log"
+	monitorLog  = "monitor.log"
 	// ProcessFile is the OCI process to execute.
 	ProcessFile = "process.json"
 )
