@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -25,6 +26,9 @@ const idleMonitors = 3
 // refillAfter keeps the start of the next monitor off the processors while a container starts.
 const refillAfter = 200 * time.Millisecond
 
+// monitorOOMScore is what containerd gives to its monitors: below every pod, and above what the kernel never kills.
+const monitorOOMScore = -998
+
 // conn is the socket to one monitor.
 type conn struct{ *net.UnixConn }
 
@@ -32,6 +36,8 @@ type conn struct{ *net.UnixConn }
 type monitors struct {
 	path string
 	log  *slog.Logger
+	// protect says that this process may shield a monitor from the kernel's out-of-memory killer.
+	protect bool
 
 	// mu guards everything below.
 	mu      sync.Mutex
@@ -155,10 +161,21 @@ func (m *monitors) start() (conn, error) {
 	if err := cmd.Start(); err != nil {
 		return conn{}, errors.Join(fmt.Errorf("starting monitor: %w", err), c.Close())
 	}
+	if m.protect {
+		if err := shield(cmd.Process.Pid); err != nil {
+			m.log.Debug("A container monitor is not shielded", "error", err)
+		}
+	}
 	// Nobody waits for this goroutine: it lasts as long as the container, which outlives everything here. The monitor's exit code
 	// tells nothing that its status file does not.
 	go func() { _ = cmd.Wait() }()
 	return conn{c.(*net.UnixConn)}, nil
+}
+
+// shield makes a monitor the last that the kernel kills when the machine has no memory left: it is small, and its container loses its
+// output and exit code with it. The container's own processes get their score from the OCI runtime.
+func shield(pid int) error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(monitorOOMScore)), 0o644)
 }
 
 // send gives the monitor its job, with files.

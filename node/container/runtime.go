@@ -59,13 +59,13 @@ func NewRuntime(opts Options) (*OCI, error) {
 			return nil, fmt.Errorf("finding the container monitor: %w", err)
 		}
 	}
-	r.monitors = &monitors{path: shim, log: r.log}
 	if r.cgroups, err = detectCgroups(opts.Instance); err != nil {
 		return nil, err
 	}
 	if r.minOOMScore, err = minOOMScore(); err != nil {
 		return nil, err
 	}
+	r.monitors = &monitors{path: shim, log: r.log, protect: r.minOOMScore == noOOMScoreLimit}
 	for _, dir := range []string{r.dir(""), r.root()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("making container directory: %w", err)

@@ -97,6 +97,10 @@ func TestMonitorKilled(t *testing.T) {
 	i := newInstance(t)
 	r := newRuntime(t, i)
 	startProgram(t, r, i, "a", "wait", "0")
+	eventually(t, "its last output", func() bool { // writing without a reader would end it
+		data, err := os.ReadFile(i.Path("a.log"))
+		return err == nil && strings.HasSuffix(string(data), "ready\n")
+	})
 	s := killMonitor(t, i, "a")
 	if got, err := r.Status(t.Context(), "a"); err != nil || got.State != container.StateRunning {
 		t.Errorf("after the monitor's end: got %+v, %v, want a running container", got, err)
