@@ -39,6 +39,8 @@ type Endpoint struct {
 	// refusals counts refused connections since the last success.
 	refusals atomic.Int32
 	left     atomic.Bool
+	// told is set while the configuration itself says that the endpoint is draining.
+	told atomic.Bool
 
 	// mu guards idle.
 	mu sync.Mutex
@@ -88,8 +90,18 @@ func (e *Endpoint) release() {
 // Drain stops new requests from coming to the endpoint. Those in flight go on.
 func (e *Endpoint) Drain() { e.state.Or(drainingBit) }
 
-// undrain lets requests come again. Only the set calls it, when the endpoint comes back after it had been removed.
+// undrain lets requests come again.
 func (e *Endpoint) undrain() { e.state.And(^drainingBit) }
+
+// Restore takes back a Drain that the configuration has not confirmed, and reports whether it did. An instance that was drained to be
+// stopped is soon draining or gone in the configuration too; one that is neither was restarted in place and serves again.
+func (e *Endpoint) Restore() bool {
+	if !e.Draining() || e.told.Load() || e.left.Load() {
+		return false
+	}
+	e.undrain()
+	return true
+}
 
 // WaitIdle returns nil when nothing is in flight at the endpoint, which must be draining, or ctx's error.
 func (e *Endpoint) WaitIdle(ctx context.Context) error {

@@ -75,7 +75,7 @@ func (s *Set) Usable() int {
 }
 
 // Update replaces the endpoints. One that stays keeps its connections and its count; one that was drained here stays drained until
-// it has been absent from an update, since the control plane may learn of the drain later than the proxy.
+// it has been absent from an update or is restored, since the control plane may learn of the drain later than the proxy.
 func (s *Set) Update(targets []Target) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,6 +88,7 @@ func (s *Set) Update(targets []Target) {
 			continue
 		}
 		staying[e] = true
+		e.told.Store(t.Draining)
 		if t.Draining {
 			e.Drain()
 		}

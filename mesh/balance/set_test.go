@@ -212,6 +212,15 @@ func TestUpdate(t *testing.T) {
 	if !b.Draining() {
 		t.Error("an update that knows nothing of the drain undid it")
 	}
+	if !b.Restore() || b.Draining() || b.Restore() {
+		t.Error("a drain that the configuration has not confirmed can be taken back, once")
+	}
+	leaving := targets(2)
+	leaving[1].Draining = true
+	s.Update(leaving)
+	if b.Restore() || !b.Draining() {
+		t.Error("a drain of the configuration was taken back")
+	}
 	same := targets(1)[0]
 	s.Update([]balance.Target{same, same})
 	if len(s.Endpoints()) != 1 {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// maxBuffered is the greatest request body that is taken into memory while the request is parked.
-const maxBuffered = 64 << 10
+// maxBuffered is the greatest request body that is taken into memory while the request is parked. Ten thousand of them may be.
+const maxBuffered = 16 << 10
 
 // Exchange is one request of a client and the response to it.
 type Exchange struct {

@@ -142,29 +142,49 @@ func (b *backend) update(endpoints []*config.Endpoint) {
 	b.Gate.Update(targets)
 }
 
+// restoreAfter is how long an instance that was drained stays so without word from the control plane that it is going.
+const restoreAfter = 30 * time.Second
+
+// drained is an endpoint that a drain concerns.
+type drained struct {
+	endpoint *balance.Endpoint
+	gate     *activator.Gate
+}
+
 // drain keeps new requests from a pod and returns when none is in flight there, or with ctx's error.
 func (r *backends) drain(ctx context.Context, ip netip.Addr) error {
 	address := ip.Unmap().String()
 	r.mu.Lock()
-	var draining []*balance.Endpoint
-	var gates []*activator.Gate
+	var found []drained
 	for _, b := range r.byName {
 		for _, e := range b.set.Endpoints() {
 			if e.IP == address {
 				e.Drain()
-				draining = append(draining, e)
-				gates = append(gates, b.Gate)
+				found = append(found, drained{e, b.Gate})
 			}
 		}
 	}
 	r.mu.Unlock()
-	for _, gate := range gates {
-		gate.Dispatch() // those who waited for this very instance must learn that they need another
+	if len(found) == 0 {
+		return nil
 	}
-	for _, e := range draining {
-		if err := e.WaitIdle(ctx); err != nil {
+	defer func() { time.AfterFunc(restoreAfter, func() { restore(found) }) }()
+	for _, d := range found {
+		d.gate.Dispatch() // those who waited for this very instance must learn that they need another
+	}
+	for _, d := range found {
+		if err := d.endpoint.WaitIdle(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// restore lets requests go again to instances that were drained and are still here.
+func restore(found []drained) {
+	for _, d := range found {
+		if d.endpoint.Restore() {
+			d.gate.Dispatch()
+		}
+	}
 }

@@ -124,7 +124,7 @@ func (p *Proxy) Ready() bool { return p.synced.Load() && !p.draining.Load() }
 func (p *Proxy) Draining() bool { return p.draining.Load() }
 
 // WaitDrained keeps new requests from the pod with address ip and returns when none is in flight there, or with ctx's error. The pod
-// stays drained until its endpoints have left the configuration. An unknown pod has no requests.
+// stays drained, unless the configuration still has it as a full member some time later. An unknown pod has no requests.
 func (p *Proxy) WaitDrained(ctx context.Context, ip netip.Addr) error {
 	if err := p.backends.drain(ctx, ip); err != nil {
 		return fmt.Errorf("waiting for requests at %s: %w", ip, err)

@@ -5,6 +5,7 @@ package measure
 import (
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/weft-dev/weft/mesh/engine"
@@ -15,6 +16,9 @@ import (
 type Filter struct {
 	next filter.Handler
 	log  *slog.Logger
+
+	// warned is the second of the last warning, and silent the number of refusals since that were not logged.
+	warned, silent atomic.Int64
 }
 
 var _ filter.Handler = (*Filter)(nil)
@@ -45,8 +49,19 @@ func (f *Filter) Handle(x *filter.Exchange) error {
 		return engine.ErrCut // the client has left; nothing is worth writing
 	}
 	if refusal.Status >= 500 {
-		f.log.Warn("request refused", "backend", x.Backend.Name, "status", refusal.Status, "error", err)
+		f.warn(x, refusal, err)
 	}
 	filter.Answer(x, refusal)
 	return nil
+}
+
+// warn logs a refusal, at most one a second: a service that is down under load must not take the disk with it. The metrics count all.
+func (f *Filter) warn(x *filter.Exchange, refusal *filter.Error, err error) {
+	second := x.Begun.Unix()
+	if last := f.warned.Load(); last == second || !f.warned.CompareAndSwap(last, second) {
+		f.silent.Add(1)
+		return
+	}
+	f.log.Warn("request refused",
+		"backend", x.Backend.Name, "status", refusal.Status, "error", err, "more_since_last", f.silent.Swap(0))
 }
