@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/weft-dev/weft/autoscaler/collect"
@@ -24,6 +25,8 @@ type Options struct {
 	Config *config.Store
 	// Logger is slog.Default() by default.
 	Logger *slog.Logger
+	// Registerer gets the metrics; without it there are none.
+	Registerer prometheus.Registerer
 }
 
 // Wake is the history of one start from zero.
@@ -58,6 +61,11 @@ func AddToManager(mgr manager.Manager, options Options) (*Service, error) {
 		Changed: queue.Changed, Logger: options.Logger,
 	})
 	server = collect.New(scaler, options.Logger)
+	if options.Registerer != nil {
+		if err := options.Registerer.Register(scale.NewMetrics(scaler)); err != nil {
+			return nil, fmt.Errorf("registering metrics: %w", err)
+		}
+	}
 	if err := scale.SetUp(mgr, scaler, queue, options.Config, options.Logger); err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func (r *revision) patch(plan kpa.Plan, d kpa.Decision, now time.Time) {
 		answered := time.Now()
 		if wake != nil {
 			wake.Sent, wake.Answered, wake.Err = sent, answered, err
-			r.scaler.wakes.add(*wake)
+			r.scaler.woke(*wake)
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -55,6 +55,7 @@ func (r *revision) patch(plan kpa.Plan, d kpa.Decision, now time.Time) {
 // failed arranges another attempt; r.mu is held.
 func (r *revision) failed(target Target, plan kpa.Plan, err error, now time.Time) {
 	r.replicas = r.before
+	r.scaler.failures.Add(1)
 	if apierrors.IsNotFound(err) {
 		// Its creation will be seen.
 		r.replicas = kpa.Unknown

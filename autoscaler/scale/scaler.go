@@ -12,9 +12,13 @@ package scale
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -57,6 +61,9 @@ type Options struct {
 type Scaler struct {
 	options Options
 	wakes   wakeLog
+	// woken and failures count starts from zero and patches that failed; wakeSeconds is nil without Metrics.
+	woken, failures atomic.Uint64
+	wakeSeconds     prometheus.Histogram
 
 	// ctx is the time of Run; patches end with it.
 	ctx    context.Context //nolint:containedctx // patches start from streams and timers, which have no context of their own.
@@ -87,13 +94,11 @@ func (s *Scaler) Run(ctx context.Context) error {
 	s.life.Lock()
 	s.closed = true
 	s.life.Unlock()
-	s.mu.RLock()
-	for _, r := range s.revisions {
+	for _, r := range s.all() {
 		r.mu.Lock()
 		r.stopTimer()
 		r.mu.Unlock()
 	}
-	s.mu.RUnlock()
 	s.cancel()
 	s.running.Wait()
 	return nil
@@ -111,13 +116,18 @@ func (s *Scaler) Report(report *telemetry.LoadReport, received time.Time) {
 
 // Gone forgets what a proxy had in flight.
 func (s *Scaler) Gone(proxy string) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, r := range s.revisions {
+	for _, r := range s.all() {
 		r.mu.Lock()
 		delete(r.now, proxy)
 		r.mu.Unlock()
 	}
+}
+
+// all lists the revisions at this moment.
+func (s *Scaler) all() []*revision {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Values(s.revisions))
 }
 
 // Observation is what the API server says of a revision.

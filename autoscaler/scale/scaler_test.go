@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -537,6 +539,77 @@ func TestGoneProxyNoLongerWaits(t *testing.T) {
 		w.wantPatches()
 	})
 }
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		metrics := NewMetrics(w.scaler)
+		w.replicas = 0
+		w.observe(0, atZero)
+		w.report(0, 1, 1, true)
+		synctest.Wait()
+		w.observe(1)
+		want := `
+# HELP weft_autoscaler_active 1 while a revision has the instances that it needs, else 0.
+# TYPE weft_autoscaler_active gauge
+weft_autoscaler_active{namespace="default",revision="hello-00001"} 1
+# HELP weft_autoscaler_desired_instances Instances that a revision should have.
+# TYPE weft_autoscaler_desired_instances gauge
+weft_autoscaler_desired_instances{namespace="default",revision="hello-00001"} 1
+# HELP weft_autoscaler_patch_failures_total Patches of a scale that the API server did not make.
+# TYPE weft_autoscaler_patch_failures_total counter
+weft_autoscaler_patch_failures_total 0
+# HELP weft_autoscaler_ready_instances Instances of a revision that can serve.
+# TYPE weft_autoscaler_ready_instances gauge
+weft_autoscaler_ready_instances{namespace="default",revision="hello-00001"} 1
+# HELP weft_autoscaler_wakes_total Starts from zero that a waiting request has caused.
+# TYPE weft_autoscaler_wakes_total counter
+weft_autoscaler_wakes_total 1
+`
+		err := testutil.CollectAndCompare(metrics, strings.NewReader(want), "weft_autoscaler_active", "weft_autoscaler_desired_instances",
+			"weft_autoscaler_patch_failures_total", "weft_autoscaler_ready_instances", "weft_autoscaler_wakes_total")
+		if err != nil {
+			t.Error(err)
+		}
+		if n := testutil.CollectAndCount(metrics, "weft_autoscaler_wake_seconds"); n != 1 {
+			t.Errorf("%d histograms of wakes", n)
+		}
+		if problems, err := testutil.CollectAndLint(metrics); err != nil || len(problems) > 0 {
+			t.Errorf("%v, %v", problems, err)
+		}
+	})
+}
+
+// BenchmarkWake is the time from a report to the patch being handed to the client, which is all that the autoscaler adds to a start.
+func BenchmarkWake(b *testing.B) {
+	sent := make(chan struct{})
+	s := New(Options{
+		Patcher: patcherFunc(func() { sent <- struct{}{} }), Observed: func(time.Time) time.Duration { return time.Hour },
+		Changed: func(types.NamespacedName) {}, Logger: slog.New(slog.DiscardHandler),
+	})
+	o := Observation{Phase: kpa.Inactive, Initialized: true, Version: "1", Settings: settings.Settings{
+		Metric: autoscaling.Concurrency, Target: 10, StableWindow: time.Minute, PanicWindow: 6 * time.Second, PanicThreshold: 2,
+		MaxScaleUpRate: 1000, MaxScaleDownRate: 2, InitialScale: 1, ScaleToZero: true,
+	}}
+	report := &telemetry.LoadReport{Proxy: "p", Revisions: []*telemetry.RevisionLoad{{
+		Namespace: hello.Namespace, Revision: hello.Name, AverageConcurrency: 1, Parked: 1, IntervalMs: 1, Wake: true,
+	}}}
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		s.Forget(hello)
+		s.Observe(hello, o)
+		b.StartTimer()
+		s.Report(report, time.Now())
+		<-sent
+	}
+}
+
+// patcherFunc is a Patcher that tells that it was asked.
+type patcherFunc func()
+
+func (f patcherFunc) Scale(context.Context, Target, int32) (string, error) { f(); return "2", nil }
 
 func TestWakeLogKeepsTheLast(t *testing.T) {
 	t.Parallel()

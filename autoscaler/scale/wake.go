@@ -40,6 +40,15 @@ func (l *wakeLog) add(w Wake) {
 	l.next = (l.next + 1) % wakesKept
 }
 
+// woke counts and remembers a wake.
+func (s *Scaler) woke(w Wake) {
+	s.wakes.add(w)
+	s.woken.Add(1)
+	if s.wakeSeconds != nil && w.Err == nil {
+		s.wakeSeconds.Observe(w.Answered.Sub(w.Received).Seconds())
+	}
+}
+
 // WakeLog returns the last 256 wakes, oldest first.
 func (s *Scaler) WakeLog() []Wake {
 	s.wakes.mu.Lock()

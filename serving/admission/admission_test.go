@@ -502,7 +502,7 @@ func post(t *testing.T, url string, authority []byte, req *admissionv1.Admission
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	var got admissionv1.AdmissionReview
 	if err := json.NewDecoder(response.Body).Decode(&got); err != nil {
 		t.Fatal(err)
