@@ -36,10 +36,7 @@ func capabilityNames() []string {
 
 // capabilities returns the set for a process. Privileged means all that weft itself may pass on.
 func capabilities(p Process, privileged bool) ([]string, error) {
-	held, err := heldCapabilities()
-	if err != nil {
-		return nil, err
-	}
+	held := heldCapabilities()
 	if privileged {
 		return held, nil
 	}
@@ -86,7 +83,7 @@ func capabilityList(names, held []string) ([]string, error) {
 }
 
 // heldCapabilities are those of this process's bounding set.
-func heldCapabilities() ([]string, error) {
+func heldCapabilities() []string {
 	var held []string
 	for number, name := range capabilityNames() {
 		in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(number), 0, 0, 0)
@@ -94,7 +91,7 @@ func heldCapabilities() ([]string, error) {
 			held = append(held, name)
 		}
 	}
-	return held, nil
+	return held
 }
 
 // minOOMScore is the lowest oom_score_adj that this process may set for another: without CAP_SYS_RESOURCE its own.
@@ -118,7 +115,7 @@ func effectiveCapabilities() (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("reading own capabilities: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		if set, ok := strings.CutPrefix(lines.Text(), "CapEff:"); ok {

@@ -31,10 +31,9 @@ func buildDevices(privileged bool) ([]specs.LinuxDevice, error) {
 			return nil
 		}
 		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
-			return nil // as above
+		if unix.Lstat(path, &st) == nil { // else unplugged meanwhile
+			devices = append(devices, device(path, &st))
 		}
-		devices = append(devices, device(path, &st))
 		return nil
 	})
 	if err != nil {

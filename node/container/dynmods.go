@@ -30,7 +30,7 @@ func favorByMounting() error {
 	if err != nil {
 		return fmt.Errorf("making a place to mount cgroups: %w", err)
 	}
-	defer os.Remove(dir)
+	defer func() { _ = os.Remove(dir) }()
 	if err := unix.Mount("cgroup", dir, "cgroup", 0, "none,name=weft,"+favorDynmods); err != nil {
 		return fmt.Errorf("mounting cgroups with %s: %w", favorDynmods, err)
 	}
@@ -58,7 +58,7 @@ func reconfigure(path string, options []string) error {
 	if err != nil {
 		return fmt.Errorf("opening cgroups: %w", err)
 	}
-	defer unix.Close(fsfd)
+	defer func() { _ = unix.Close(fsfd) }()
 	for _, o := range options {
 		if err := unix.FsconfigSetFlag(fsfd, o); err != nil {
 			return fmt.Errorf("setting option %s of cgroups: %w", o, err)

@@ -36,7 +36,7 @@ func (r *OCI) Exec(ctx context.Context, id string, opts ExecOptions) (int, error
 	if err != nil {
 		return 0, fmt.Errorf("executing in container %q: %w", id, err)
 	}
-	defer os.RemoveAll(work)
+	defer func() { _ = os.RemoveAll(work) }()
 	job := monitor.Job{Runtime: r.binary, Root: r.root(), ID: id, Dir: work, Exec: true, TTY: opts.TTY}
 	if opts.TTY {
 		return r.execTTY(ctx, job, opts)
@@ -82,7 +82,7 @@ func (r *OCI) execTTY(ctx context.Context, job monitor.Job, opts ExecOptions) (i
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	reply, terminal, err := c.receive(ctx)
 	if err != nil {
 		return 0, err
@@ -90,7 +90,7 @@ func (r *OCI) execTTY(ctx context.Context, job monitor.Job, opts ExecOptions) (i
 	if reply.Error != "" {
 		return 0, startError(opts.Args, reply.Error)
 	}
-	defer terminal.Close()
+	defer func() { _ = terminal.Close() }()
 	done := make(chan struct{})
 	defer close(done)
 	if opts.Resize != nil {
@@ -116,7 +116,7 @@ func (r *OCI) execPipes(ctx context.Context, job monitor.Job, opts ExecOptions) 
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	reply, _, err := c.receive(ctx)
 	if err != nil {
 		return 0, err
@@ -127,7 +127,7 @@ func (r *OCI) execPipes(ctx context.Context, job monitor.Job, opts ExecOptions) 
 	if opts.Stdin != nil {
 		go func() {
 			_, _ = io.Copy(p.stdin, opts.Stdin)
-			p.stdin.Close() // the process sees the end of its input and goes on
+			_ = p.stdin.Close() // the process sees the end of its input and goes on
 		}()
 	}
 	copies := []<-chan struct{}{copyAll(opts.Stdout, p.stdout)}
@@ -143,7 +143,7 @@ func (r *OCI) finish(ctx context.Context, c conn, output io.Closer, copies ...<-
 	if err != nil {
 		return 0, fmt.Errorf("waiting for process: %w", err)
 	}
-	timer := time.AfterFunc(outputGrace, func() { output.Close() })
+	timer := time.AfterFunc(outputGrace, func() { _ = output.Close() })
 	defer timer.Stop()
 	for _, done := range copies {
 		<-done
@@ -219,7 +219,7 @@ func newPipes(opts ExecOptions) (_ *pipes, err error) {
 func (p *pipes) closeTheirs() {
 	for _, f := range p.theirs {
 		if f != nil {
-			f.Close()
+			_ = f.Close()
 		}
 	}
 }
@@ -227,7 +227,7 @@ func (p *pipes) closeTheirs() {
 func (p *pipes) close() {
 	for _, f := range []*os.File{p.stdin, p.stdout, p.stderr} {
 		if f != nil {
-			f.Close()
+			_ = f.Close()
 		}
 	}
 }

@@ -3,7 +3,7 @@ package container_test
 import (
 	"context"
 	"crypto/rand"
-	"log"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,16 +18,20 @@ import (
 var built string
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
+	if err := build(); err != nil {
+		panic(err)
+	}
+	m.Run()
+	if err := os.RemoveAll(built); err != nil {
+		panic(err)
+	}
 }
 
-func run(m *testing.M) int {
-	var err error
+// build makes the programs that the tests run.
+func build() (err error) {
 	if built, err = os.MkdirTemp("", "weft-container-test-*"); err != nil {
-		log.Print(err)
-		return 1
+		return err
 	}
-	defer os.RemoveAll(built)
 	for path, pkg := range map[string]string{
 		"weft-shim":     "github.com/weft-dev/weft/cmd/shim",
 		"layer/program": "./containertest/testdata/program",
@@ -35,55 +39,54 @@ func run(m *testing.M) int {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(built, path), pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			log.Printf("building %s: %v\n%s", pkg, err, out)
-			return 1
+			return fmt.Errorf("building %s: %w\n%s", pkg, err, out)
 		}
 	}
-	return m.Run()
+	return nil
 }
 
 func layer() string { return filepath.Join(built, "layer") }
 
-func newInstance(t testing.TB) instance.Instance {
-	t.Helper()
+func newInstance(tb testing.TB) instance.Instance {
+	tb.Helper()
 	i := instance.Default()
-	i.Name, i.StateDir = "t"+strings.ToLower(rand.Text()[:6]), t.TempDir()
+	i.Name, i.StateDir = "t"+strings.ToLower(rand.Text()[:6]), tb.TempDir()
 	return i
 }
 
 // newRuntime returns a runtime whose containers are deleted, and checked to leave nothing, at the end of the test.
-func newRuntime(t testing.TB, i instance.Instance) *container.OCI {
-	t.Helper()
+func newRuntime(tb testing.TB, i instance.Instance) *container.OCI {
+	tb.Helper()
 	r, err := container.NewRuntime(options(i))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := container.RemoveAll(context.Background(), options(i)); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
-		checkClean(t, i)
+		checkClean(tb, i)
 	})
 	return r
 }
 
 // checkClean looks for what an instance may leave in the kernel.
-func checkClean(t testing.TB, i instance.Instance) {
-	t.Helper()
+func checkClean(tb testing.TB, i instance.Instance) {
+	tb.Helper()
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if strings.Contains(string(mounts), i.StateDir) {
-		t.Errorf("mounts below %s are left", i.StateDir)
+		tb.Errorf("mounts below %s are left", i.StateDir)
 	}
 	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} { // versions 2 and 1
 		if left, err := filepath.Glob(pattern + i.CgroupParent()); err != nil || len(left) > 0 {
-			t.Errorf("cgroups are left: %v, %v", left, err)
+			tb.Errorf("cgroups are left: %v, %v", left, err)
 		}
 	}
 	if left, err := filepath.Glob(i.Path("containers", "*")); err != nil || len(left) > 0 {
-		t.Errorf("containers are left: %v, %v", left, err)
+		tb.Errorf("containers are left: %v, %v", left, err)
 	}
 }
 

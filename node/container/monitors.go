@@ -94,7 +94,7 @@ func (m *monitors) drop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, c := range m.idle {
-		c.Close()
+		_ = c.Close()
 	}
 	m.running, m.idle = false, nil
 }
@@ -109,7 +109,7 @@ func (m *monitors) begin(job monitor.Job, files ...*os.File) (conn, error) {
 		if err := c.send(job, files...); err == nil {
 			return c, nil
 		}
-		c.Close() // somebody killed it while it was idle
+		_ = c.Close() // somebody killed it while it was idle
 	}
 	c, err := m.start()
 	if err != nil {
@@ -146,13 +146,13 @@ func (m *monitors) start() (conn, error) {
 		return conn{}, fmt.Errorf("making socket to monitor: %w", err)
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), "monitor"), os.NewFile(uintptr(fds[1]), "weft")
-	defer ours.Close()
-	defer theirs.Close()
+	defer func() { _ = ours.Close() }()
+	defer func() { _ = theirs.Close() }()
 	c, err := net.FileConn(ours)
 	if err != nil {
 		return conn{}, fmt.Errorf("using socket to monitor: %w", err)
 	}
-	cmd := exec.Command(m.path)
+	cmd := exec.Command(m.path) //nolint:noctx // it outlives every context of this process
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{theirs}
 	// One thread at a time is plenty, and each further one costs memory.
@@ -204,7 +204,7 @@ func (c conn) send(job monitor.Job, files ...*os.File) error {
 
 // receive waits for the next reply and the file that comes with it, if any. A context that ends closes the connection.
 func (c conn) receive(ctx context.Context) (monitor.Reply, *os.File, error) {
-	stop := context.AfterFunc(ctx, func() { c.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
 	buf, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)

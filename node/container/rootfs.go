@@ -40,7 +40,7 @@ func mountOverlay(dir string, layers []string) error {
 	if err != nil {
 		return fmt.Errorf("opening overlay: %w", err)
 	}
-	defer unix.Close(fsfd)
+	defer func() { _ = unix.Close(fsfd) }()
 	type option struct{ key, value string }
 	options := []option{{"source", "overlay"}}
 	for _, layer := range slices.Backward(layers) {
@@ -63,7 +63,7 @@ func mountOverlay(dir string, layers []string) error {
 	if err != nil {
 		return fmt.Errorf("making overlay mount: %w", err)
 	}
-	defer unix.Close(mount)
+	defer func() { _ = unix.Close(mount) }()
 	return unix.MoveMount(mount, "", unix.AT_FDCWD, filepath.Join(dir, rootFolder), unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
@@ -76,19 +76,19 @@ func mountOverlayLegacy(dir string, layers []string) error {
 		if err != nil {
 			return fmt.Errorf("opening layer %q: %w", layer, err)
 		}
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }()
 		lower = append(lower, "/proc/self/fd/"+strconv.Itoa(fd))
 	}
-	options := "lowerdir=" + strings.Join(lower, ":")
+	options := []string{"lowerdir=" + strings.Join(lower, ":")}
 	for _, o := range []struct{ key, folder string }{{"upperdir", upperFolder}, {"workdir", workFolder}} {
 		fd, err := unix.Open(filepath.Join(dir, o.folder), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return fmt.Errorf("opening %s: %w", o.key, err)
 		}
-		defer unix.Close(fd)
-		options += "," + o.key + "=/proc/self/fd/" + strconv.Itoa(fd)
+		defer func() { _ = unix.Close(fd) }()
+		options = append(options, o.key+"=/proc/self/fd/"+strconv.Itoa(fd))
 	}
-	return unix.Mount("overlay", filepath.Join(dir, rootFolder), "overlay", 0, options)
+	return unix.Mount("overlay", filepath.Join(dir, rootFolder), "overlay", 0, strings.Join(options, ","))
 }
 
 // unmountRoot undoes mountRoot. A root that is not mounted is no error.
@@ -112,7 +112,7 @@ func openRoot(path string) (*root, error) {
 	return &root{fd: fd}, nil
 }
 
-func (r *root) close() { unix.Close(r.fd) }
+func (r *root) close() { _ = unix.Close(r.fd) }
 
 // open opens a file for reading.
 func (r *root) open(path string) (*os.File, error) {
@@ -150,7 +150,7 @@ func (r *root) mkdirAll(path string) error {
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer unix.Close(parent)
+	defer func() { _ = unix.Close(parent) }()
 	if err := unix.Mkdirat(parent, filepath.Base(path), 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
 		return &fs.PathError{Op: "mkdir", Path: path, Err: err}
 	}

@@ -72,7 +72,7 @@ func (r *OCI) Start(ctx context.Context, spec Spec) (_ Status, err error) {
 	if err != nil {
 		return Status{}, fmt.Errorf("starting container %q: %w", spec.ID, err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	// A start under way is not stopped with ctx: only when it is over is it clear what there is to clean up.
 	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
 	defer cancel()

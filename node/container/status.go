@@ -106,7 +106,7 @@ func waitProcess(ctx context.Context, p monitor.ProcessID) (bool, error) {
 	}
 	// A non-blocking pidfd is what Go's poller takes: it becomes readable when the process ends.
 	f := os.NewFile(uintptr(fd), "pidfd")
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	raw, err := f.SyscallConn()
@@ -162,7 +162,7 @@ func (r *OCI) Kill(_ context.Context, id string, signal int) error {
 	if !ok || err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	if err := unix.PidfdSendSignal(fd, unix.Signal(signal), nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("sending signal %d to container %q: %w", signal, id, err)
 	}

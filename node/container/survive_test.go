@@ -20,46 +20,46 @@ import (
 	"github.com/weft-dev/weft/node/container/monitor"
 )
 
-func startProgram(t testing.TB, r *container.OCI, i instance.Instance, id string, args ...string) container.Status {
-	t.Helper()
-	s, err := r.Start(t.Context(), container.Spec{
+func startProgram(tb testing.TB, r *container.OCI, i instance.Instance, id string, args ...string) container.Status {
+	tb.Helper()
+	s, err := r.Start(tb.Context(), container.Spec{
 		ID: id, Labels: map[string]string{"k": "v"}, Layers: []string{layer()}, LogPath: i.Path(id + ".log"),
 		Process: container.Process{Args: append([]string{"/program"}, args...)},
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
 
-func waitFor(t testing.TB, r *container.OCI, id string) container.Status {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+func waitFor(tb testing.TB, r *container.OCI, id string) container.Status {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
 	defer cancel()
 	s, err := r.Wait(ctx, id)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
 
 // killMonitor kills a container's monitor, and returns when it is gone.
-func killMonitor(t testing.TB, i instance.Instance, id string) monitor.State {
-	t.Helper()
+func killMonitor(tb testing.TB, i instance.Instance, id string) monitor.State {
+	tb.Helper()
 	s, err := monitor.ReadState(i.Path("containers", id))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	kill(t, s.Monitor)
+	kill(tb, s.Monitor)
 	return s
 }
 
-func kill(t testing.TB, p monitor.ProcessID) {
-	t.Helper()
+func kill(tb testing.TB, p monitor.ProcessID) {
+	tb.Helper()
 	if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	eventually(t, "end of process", func() bool { return !p.Alive() })
+	eventually(tb, "end of process", func() bool { return !p.Alive() })
 }
 
 // TestNewProcess has a second runtime take over, as after a restart of weft: all it has is on disk.
@@ -115,11 +115,11 @@ func TestMonitorKilled(t *testing.T) {
 }
 
 // watches reports whether this process has a pidfd of another.
-func watches(t testing.TB, pid int) bool {
-	t.Helper()
+func watches(tb testing.TB, pid int) bool {
+	tb.Helper()
 	infos, err := filepath.Glob("/proc/self/fdinfo/*")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return slices.ContainsFunc(infos, func(path string) bool {
 		data, err := os.ReadFile(path)
@@ -193,22 +193,22 @@ func TestMonitorMemory(t *testing.T) {
 }
 
 // field returns a number of kibibytes from /proc/<pid>/status.
-func field(t testing.TB, pid int, name string) int {
-	t.Helper()
+func field(tb testing.TB, pid int, name string) int {
+	tb.Helper()
 	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for line := range strings.Lines(string(data)) {
 		if value, ok := strings.CutPrefix(line, name); ok {
 			n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
 			if err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 			return n
 		}
 	}
-	t.Fatalf("no %s in the status of process %d", name, pid)
+	tb.Fatalf("no %s in the status of process %d", name, pid)
 	return 0
 }
 
@@ -286,11 +286,11 @@ func TestIdleMonitors(t *testing.T) {
 }
 
 // processes returns those that run an executable.
-func processes(t testing.TB, executable string) []monitor.ProcessID {
-	t.Helper()
+func processes(tb testing.TB, executable string) []monitor.ProcessID {
+	tb.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/exe")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var found []monitor.ProcessID
 	for _, link := range links {
@@ -299,7 +299,7 @@ func processes(t testing.TB, executable string) []monitor.ProcessID {
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if p, err := monitor.Identify(pid); err == nil {
 			found = append(found, p)
@@ -308,9 +308,9 @@ func processes(t testing.TB, executable string) []monitor.ProcessID {
 	return found
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -318,7 +318,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("%s: not within 20 s", what)
+			tb.Fatalf("%s: not within 20 s", what)
 		}
 	}
 }

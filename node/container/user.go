@@ -2,6 +2,7 @@ package container
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,10 +46,10 @@ func resolveUser(p Process, root *root) (resolvedUser, error) {
 	}
 	wantUser, wantGroup, hasGroup := strings.Cut(p.User, ":")
 	if p.UID != nil {
-		if *p.UID < 0 || *p.UID > 1<<32-2 {
-			return resolvedUser{}, fmt.Errorf("user number %d is out of range", *p.UID)
-		}
 		wantUser = strconv.FormatInt(*p.UID, 10)
+	}
+	if err := cmp.Or(checkNumber("user", p.UID), checkNumber("group", p.GID)); err != nil {
+		return resolvedUser{}, err
 	}
 	a, err := findAccount(accounts, wantUser)
 	if err != nil {
@@ -61,26 +62,37 @@ func resolveUser(p Process, root *root) (resolvedUser, error) {
 		}
 	}
 	if p.GID != nil {
-		if *p.GID < 0 || *p.GID > 1<<32-2 {
-			return resolvedUser{}, fmt.Errorf("group number %d is out of range", *p.GID)
-		}
 		gid = uint32(*p.GID)
 	}
-	u := resolvedUser{User: specs.User{UID: a.uid, GID: gid, AdditionalGids: []uint32{gid}}, home: a.home}
+	all := []uint32{gid}
 	// A group that was asked for takes the place of those of the image, as with docker run --user.
 	if !hasGroup {
-		for _, g := range groups {
-			if a.name != "" && slices.Contains(g.members, a.name) {
-				u.AdditionalGids = append(u.AdditionalGids, g.gid)
-			}
-		}
+		all = append(all, a.groups(groups)...)
 	}
 	for _, g := range p.SupplementalGroups {
-		u.AdditionalGids = append(u.AdditionalGids, uint32(g))
+		all = append(all, uint32(g))
 	}
-	slices.Sort(u.AdditionalGids)
-	u.AdditionalGids = slices.Compact(u.AdditionalGids)
-	return u, nil
+	slices.Sort(all)
+	return resolvedUser{User: specs.User{UID: a.uid, GID: gid, AdditionalGids: slices.Compact(all)}, home: a.home}, nil
+}
+
+// checkNumber reports a number that the kernel does not have; the highest means "no change" in its calls.
+func checkNumber(what string, n *int64) error {
+	if n != nil && (*n < 0 || *n > 1<<32-2) {
+		return fmt.Errorf("%s number %d is out of range", what, *n)
+	}
+	return nil
+}
+
+// groups are those that list the account as a member.
+func (a account) groups(groups []group) []uint32 {
+	var gids []uint32
+	for _, g := range groups {
+		if a.name != "" && slices.Contains(g.members, a.name) {
+			gids = append(gids, g.gid)
+		}
+	}
+	return gids
 }
 
 // findAccount returns the account of a name or number; a number without one gets the group 0 and the home /.
@@ -151,7 +163,7 @@ func readColons(root *root, path string, fields int, fn func([]string)) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return nil
 	}

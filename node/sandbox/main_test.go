@@ -1,7 +1,7 @@
 package sandbox
 
 import (
-	"log"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -20,9 +20,10 @@ const childEnv = "WEFT_SANDBOX_TEST_CHILD"
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		if err := prepare(); err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
-		os.Exit(m.Run())
+		m.Run()
+		return
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), childEnv+"=1")
@@ -31,9 +32,9 @@ func TestMain(m *testing.M) {
 	runtime.LockOSThread() // Pdeathsig is about the thread that started the child
 	if err := cmd.Run(); err != nil {
 		if cmd.ProcessState == nil {
-			log.Fatalf("starting the tests in new namespaces (they need root): %v", err)
+			panic(fmt.Errorf("starting the tests in new namespaces (they need root): %w", err))
 		}
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // the tests failed in the child, which has said so
 	}
 }
 

@@ -66,7 +66,7 @@ func (n *network) inNewNamespaces(e *entry) (err error) {
 		if err != nil {
 			return fmt.Errorf("opening namespace of the thread: %w", err)
 		}
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }()
 		origin[i] = fd
 	}
 	flags := 0
@@ -102,7 +102,7 @@ func (n *network) setUp(e *entry) error {
 	if err != nil {
 		return fmt.Errorf("opening network namespace: %w", err)
 	}
-	defer netns.Close()
+	defer func() { _ = netns.Close() }()
 	if err := n.addPort(e.address, netns); err != nil {
 		return err
 	}

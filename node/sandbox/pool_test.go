@@ -64,7 +64,7 @@ func inside(t testing.TB, path string, fn func() error) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
 			return err
 		}
@@ -83,7 +83,7 @@ func serve(t testing.TB, netns, addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -91,8 +91,8 @@ func serve(t testing.TB, netns, addr string) {
 				return
 			}
 			host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-			io.WriteString(c, host)
-			c.Close()
+			_, _ = io.WriteString(c, host)
+			_ = c.Close()
 		}
 	}()
 }
@@ -106,7 +106,7 @@ func ask(t testing.TB, netns, addr string, timeout time.Duration) (string, error
 		if err != nil {
 			return err
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		answer, err = io.ReadAll(c)
 		return err
 	})

@@ -42,8 +42,8 @@ func Lifecycle(t *testing.T, h Harness) {
 	t.Run("start twice", func(t *testing.T) {
 		t.Parallel()
 		r := h.New(t)
-		h.start(t, r, "a", "wait", "0")
-		if _, err := r.Start(ctx(t), h.spec(t, "a", "wait", "0")); err == nil {
+		h.start(t, r, "wait", "0")
+		if _, err := r.Start(ctx(t), h.spec(t, "wait", "0")); err == nil {
 			t.Error("got no error")
 		}
 		if s, err := r.Status(ctx(t), "a"); err != nil || s.State != container.StateRunning {
@@ -55,7 +55,7 @@ func Lifecycle(t *testing.T, h Harness) {
 		r := h.New(t)
 		ended, cancel := context.WithCancel(ctx(t))
 		cancel()
-		if _, err := r.Start(ended, h.spec(t, "a", "wait", "0")); !errors.Is(err, context.Canceled) {
+		if _, err := r.Start(ended, h.spec(t, "wait", "0")); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want %v", err, context.Canceled)
 		}
 		if list, err := r.List(ctx(t)); err != nil || len(list) != 0 {
@@ -65,7 +65,7 @@ func Lifecycle(t *testing.T, h Harness) {
 	t.Run("delete while running", func(t *testing.T) {
 		t.Parallel()
 		r := h.New(t)
-		h.start(t, r, "a", "wait", "0")
+		h.start(t, r, "wait", "0")
 		if err := r.Delete(ctx(t), "a"); err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func Lifecycle(t *testing.T, h Harness) {
 	t.Run("wait ends with its context", func(t *testing.T) {
 		t.Parallel()
 		r := h.New(t)
-		h.start(t, r, "a", "wait", "0")
+		h.start(t, r, "wait", "0")
 		waiting, cancel := context.WithCancel(ctx(t))
 		cancel()
 		if _, err := r.Wait(waiting, "a"); !errors.Is(err, context.Canceled) {
@@ -86,8 +86,8 @@ func Lifecycle(t *testing.T, h Harness) {
 	t.Run("exec in an exited container", func(t *testing.T) {
 		t.Parallel()
 		r := h.New(t)
-		h.start(t, r, "a", "wait", "0")
-		kill(t, r, "a", syscall.SIGKILL)
+		h.start(t, r, "wait", "0")
+		kill(t, r, syscall.SIGKILL)
 		wait(t, r, "a")
 		if _, err := r.Exec(ctx(t), "a", container.ExecOptions{Args: []string{"/program", "id"}, Stdout: &bytes.Buffer{}}); err == nil {
 			t.Error("got no error")
@@ -117,7 +117,7 @@ func unknown(t *testing.T, r container.Runtime) {
 func (h Harness) startKillDelete(t *testing.T) {
 	t.Helper()
 	r := h.New(t)
-	spec := h.spec(t, "a", "wait", "0")
+	spec := h.spec(t, "wait", "0")
 	spec.Labels = map[string]string{"pod": "p", "attempt": "2"}
 	started, err := r.Start(ctx(t), spec)
 	if err != nil {
@@ -135,7 +135,7 @@ func (h Harness) startKillDelete(t *testing.T) {
 		t.Errorf("list (-want +got):\n%s", diff)
 	}
 	for range 2 { // the second is for an exited container, which is no error
-		kill(t, r, "a", syscall.SIGKILL)
+		kill(t, r, syscall.SIGKILL)
 		exited := wait(t, r, "a")
 		if exited.State != container.StateStopped || exited.ExitCode != 137 || exited.Signal != 9 || exited.FinishedAt.Before(started.StartedAt) {
 			t.Errorf("exited: got %+v", exited)
@@ -157,18 +157,18 @@ func ctx(t *testing.T) context.Context {
 	return c
 }
 
-// spec is that of a container that runs the test program.
-func (h Harness) spec(t *testing.T, id string, args ...string) container.Spec {
+// spec is that of the container "a", which runs the test program.
+func (h Harness) spec(t *testing.T, args ...string) container.Spec {
 	t.Helper()
 	return container.Spec{
-		ID: id, Layers: h.Layers, LogPath: filepath.Join(t.TempDir(), id+".log"),
+		ID: "a", Layers: h.Layers, LogPath: filepath.Join(t.TempDir(), "0.log"),
 		Process: container.Process{Args: append([]string{"/program"}, args...)},
 	}
 }
 
-func (h Harness) start(t *testing.T, r container.Runtime, id string, args ...string) container.Spec {
+func (h Harness) start(t *testing.T, r container.Runtime, args ...string) container.Spec {
 	t.Helper()
-	spec := h.spec(t, id, args...)
+	spec := h.spec(t, args...)
 	if _, err := r.Start(ctx(t), spec); err != nil {
 		t.Fatal(err)
 	}
@@ -194,9 +194,9 @@ func wait(t *testing.T, r container.Runtime, id string) container.Status {
 	return s
 }
 
-func kill(t *testing.T, r container.Runtime, id string, signal syscall.Signal) {
+func kill(t *testing.T, r container.Runtime, signal syscall.Signal) {
 	t.Helper()
-	if err := r.Kill(ctx(t), id, int(signal)); err != nil {
+	if err := r.Kill(ctx(t), "a", int(signal)); err != nil {
 		t.Fatal(err)
 	}
 }

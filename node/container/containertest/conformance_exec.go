@@ -15,7 +15,7 @@ import (
 func (h Harness) execs(t *testing.T) {
 	t.Helper()
 	r := h.New(t)
-	spec := h.spec(t, "a", "wait", "0")
+	spec := h.spec(t, "wait", "0")
 	spec.Process.Env, spec.Process.User = []string{"A=1"}, "12:34"
 	if _, err := r.Start(ctx(t), spec); err != nil {
 		t.Fatal(err)

@@ -24,6 +24,10 @@ func Conformance(t *testing.T, h Harness) {
 		t.Parallel()
 		h.processes(t)
 	})
+	t.Run("privilege", func(t *testing.T) {
+		t.Parallel()
+		h.privileges(t)
+	})
 	t.Run("start error", func(t *testing.T) {
 		t.Parallel()
 		h.startErrors(t)
@@ -52,15 +56,7 @@ func Conformance(t *testing.T, h Harness) {
 
 func (h Harness) processes(t *testing.T) {
 	t.Helper()
-	number := func(n int64) *int64 { return &n }
-	tests := []struct {
-		name string
-		args []string
-		edit func(s *container.Spec)
-		// want is contained in the output.
-		want     string
-		wantCode int
-	}{
+	h.runAll(t, []processTest{
 		{name: "arguments", args: []string{"echo", "a b", "c"}, want: "a b c\n"},
 		{name: "exit code", args: []string{"exit", "42"}, wantCode: 42},
 		{name: "standard error", args: []string{"complain", "oh"}, want: "oh\n"},
@@ -92,7 +88,7 @@ func (h Harness) processes(t *testing.T) {
 		{
 			name: "overridden user with groups", args: []string{"id"}, want: "uid=7 gid=8 groups=[8 9]\n",
 			edit: func(s *container.Spec) {
-				s.Process.User, s.Process.UID, s.Process.GID = "1234", number(7), number(8)
+				s.Process.User, s.Process.UID, s.Process.GID = "1234", new(int64(7)), new(int64(8))
 				s.Process.SupplementalGroups = []int64{9}
 			},
 		},
@@ -116,6 +112,13 @@ func (h Harness) processes(t *testing.T) {
 			name: "terminal", args: []string{"env"}, want: "TERM=xterm\r\n",
 			edit: func(s *container.Spec) { s.Process.TTY = true },
 		},
+	})
+}
+
+// privileges are what a process may do.
+func (h Harness) privileges(t *testing.T) {
+	t.Helper()
+	h.runAll(t, []processTest{
 		{name: "capabilities", args: []string{"read", "/proc/self/status"}, want: "CapEff:\t00000000a80425fb\n"},
 		{
 			name: "dropped capabilities", args: []string{"read", "/proc/self/status"}, want: "CapEff:\t0000000000000400\n",
@@ -135,12 +138,26 @@ func (h Harness) processes(t *testing.T) {
 			name: "privileged", args: []string{"write", "/proc/sys/kernel/hostname", "pod-2"},
 			edit: func(s *container.Spec) { s.Privileged = true },
 		},
-	}
+	})
+}
+
+// processTest runs the program until it ends.
+type processTest struct {
+	name string
+	args []string
+	edit func(s *container.Spec)
+	// want is contained in the output.
+	want     string
+	wantCode int
+}
+
+func (h Harness) runAll(t *testing.T, tests []processTest) {
+	t.Helper()
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := h.New(t)
-			spec := h.spec(t, "a", tt.args...)
+			spec := h.spec(t, tt.args...)
 			spec.UTSNS = namespace(t, "uts", syscall.CLONE_NEWUTS)
 			if tt.edit != nil {
 				tt.edit(&spec)
@@ -216,7 +233,7 @@ func (h Harness) startErrors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := h.New(t)
-			spec := h.spec(t, "a", "exit", "0")
+			spec := h.spec(t, "exit", "0")
 			tt.edit(&spec)
 			_, err := r.Start(ctx(t), spec)
 			got := new(container.StartError)
@@ -230,7 +247,7 @@ func (h Harness) startErrors(t *testing.T) {
 				t.Errorf("left behind: %v, %v", list, err)
 			}
 			// The id is free again.
-			if status, _ := run(t, r, h.spec(t, "a", "exit", "3")); status.ExitCode != 3 {
+			if status, _ := run(t, r, h.spec(t, "exit", "3")); status.ExitCode != 3 {
 				t.Errorf("second start: got %+v", status)
 			}
 		})
@@ -251,9 +268,9 @@ func (h Harness) signals(t *testing.T) {
 	t.Run("handled", func(t *testing.T) {
 		t.Parallel()
 		r := h.New(t)
-		spec := h.start(t, r, "a", "wait", "5")
+		spec := h.start(t, r, "wait", "5")
 		eventually(t, "handler", func() bool { return output(t, spec.LogPath) == "ready\n" })
-		kill(t, r, "a", syscall.SIGTERM)
+		kill(t, r, syscall.SIGTERM)
 		if s := wait(t, r, "a"); s.ExitCode != 5 || s.Signal != 0 {
 			t.Errorf("got %+v, want exit code 5", s)
 		}
@@ -261,7 +278,7 @@ func (h Harness) signals(t *testing.T) {
 	t.Run("several waiters", func(t *testing.T) {
 		t.Parallel()
 		r := h.New(t)
-		h.start(t, r, "a", "wait", "5")
+		h.start(t, r, "wait", "5")
 		codes := make(chan int)
 		for range 3 {
 			go func() {
@@ -272,7 +289,7 @@ func (h Harness) signals(t *testing.T) {
 				codes <- s.ExitCode
 			}()
 		}
-		kill(t, r, "a", syscall.SIGKILL)
+		kill(t, r, syscall.SIGKILL)
 		for range 3 {
 			if code := <-codes; code != 137 {
 				t.Errorf("got exit code %d, want 137", code)
@@ -329,7 +346,7 @@ func (h Harness) mounts(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			spec := h.spec(t, "a", tt.args...)
+			spec := h.spec(t, tt.args...)
 			spec.Mounts, spec.ReadOnlyRoot = tt.mounts, tt.readOnlyRoot
 			status, out := run(t, h.New(t), spec)
 			if status.ExitCode != tt.wantCode || !strings.Contains(out, tt.want) {

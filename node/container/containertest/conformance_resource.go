@@ -14,7 +14,7 @@ func (h Harness) resources(t *testing.T) {
 	t.Helper()
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
-		spec := h.spec(t, "a", "allocate", "64")
+		spec := h.spec(t, "allocate", "64")
 		spec.Resources = container.Resources{MemoryLimit: 32 << 20, CgroupPath: "pod1/a"}
 		got, _ := run(t, h.New(t), spec)
 		if !got.OOMKilled || got.ExitCode != 137 || got.Signal != int(syscall.SIGKILL) {
@@ -24,20 +24,20 @@ func (h Harness) resources(t *testing.T) {
 	t.Run("memory suffices", func(t *testing.T) {
 		t.Parallel()
 		r := h.New(t)
-		spec := h.spec(t, "a", "allocate", "16")
+		spec := h.spec(t, "allocate", "16")
 		spec.Resources = container.Resources{MemoryLimit: 64 << 20, CgroupPath: "pod1/a"}
 		if _, err := r.Start(ctx(t), spec); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "allocation", func() bool { return output(t, spec.LogPath) == "ready\n" })
-		kill(t, r, "a", syscall.SIGKILL)
+		kill(t, r, syscall.SIGKILL)
 		if got := wait(t, r, "a"); got.OOMKilled {
 			t.Errorf("got %+v, want one that was not killed for its memory", got)
 		}
 	})
 	t.Run("processes", func(t *testing.T) {
 		t.Parallel()
-		spec := h.spec(t, "a", "processes", "100")
+		spec := h.spec(t, "processes", "100")
 		spec.Resources = container.Resources{PidsLimit: 40}
 		_, out := run(t, h.New(t), spec)
 		var started int
@@ -65,7 +65,7 @@ func (h Harness) resources(t *testing.T) {
 			if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 				path, want = tt.v2, tt.wantV2
 			}
-			spec := h.spec(t, "a", "read", path)
+			spec := h.spec(t, "read", path)
 			spec.Resources = tt.resources
 			if _, out := run(t, h.New(t), spec); out != want {
 				t.Errorf("got %q, want %q", out, want)
@@ -74,7 +74,7 @@ func (h Harness) resources(t *testing.T) {
 	}
 	t.Run("OOM score", func(t *testing.T) {
 		t.Parallel()
-		spec := h.spec(t, "a", "read", "/proc/self/oom_score_adj")
+		spec := h.spec(t, "read", "/proc/self/oom_score_adj")
 		spec.Resources = container.Resources{OOMScoreAdj: 900}
 		if _, out := run(t, h.New(t), spec); out != "900\n" {
 			t.Errorf("got %q, want 900", out)
@@ -82,7 +82,7 @@ func (h Harness) resources(t *testing.T) {
 	})
 	t.Run("OOM score that needs a privilege", func(t *testing.T) {
 		t.Parallel()
-		spec := h.spec(t, "a", "exit", "0")
+		spec := h.spec(t, "exit", "0")
 		spec.Resources = container.Resources{OOMScoreAdj: -997}
 		if got, _ := run(t, h.New(t), spec); got.ExitCode != 0 {
 			t.Errorf("got %+v, want it to run all the same", got)

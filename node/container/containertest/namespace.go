@@ -32,7 +32,7 @@ func (h Harness) namespaces(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := fmt.Sprintf("%s:[%d]\n", tt.name, info.Sys().(*syscall.Stat_t).Ino)
-			spec := h.spec(t, "a", "link", "/proc/self/ns/"+tt.name)
+			spec := h.spec(t, "link", "/proc/self/ns/"+tt.name)
 			tt.join(&spec, path)
 			if _, out := run(t, h.New(t), spec); out != want {
 				t.Errorf("got %q, want %q", out, want)

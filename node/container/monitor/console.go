@@ -36,7 +36,7 @@ func (c *console) terminal() (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("accepting on console socket: %w", err)
 	}
-	defer unix.Close(conn)
+	defer func() { _ = unix.Close(conn) }()
 	oob := make([]byte, unix.CmsgSpace(4))
 	_, n, _, _, err := recvmsg(conn, make([]byte, 4096), oob)
 	if err != nil {
@@ -53,6 +53,6 @@ func (c *console) terminal() (int, error) {
 }
 
 func (c *console) close() {
-	unix.Close(c.fd)
-	os.Remove(consoleFile)
+	_ = unix.Close(c.fd)
+	_ = os.Remove(consoleFile)
 }

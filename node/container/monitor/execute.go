@@ -22,7 +22,7 @@ func (p *process) execute(socket int, files []int) error {
 		err = fmt.Errorf("got %d standard files, want 3", len(files))
 	}
 	for _, fd := range files {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 	}
 	if err != nil {
 		return send(socket, Reply{Error: err.Error()})
@@ -35,7 +35,7 @@ func (p *process) execute(socket int, files []int) error {
 		return errors.Join(err, syscall.Kill(p.state.Process.PID, syscall.SIGKILL))
 	}
 	if terminal != nil {
-		terminal.Close()
+		_ = terminal.Close()
 	}
 	// pidfd, because the process may have been reaped when the socket closes.
 	if pidfd, err := unix.PidfdOpen(p.state.Process.PID, 0); err == nil {

@@ -16,7 +16,7 @@ func withoutMount(path string, fn func() error) error {
 	if err != nil {
 		return fmt.Errorf("opening mount namespace: %w", err)
 	}
-	defer unix.Close(origin)
+	defer func() { _ = unix.Close(origin) }()
 	// The working directory has to be the thread's own before its mount namespace can be.
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("making mount namespace: %w", err)

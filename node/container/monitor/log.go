@@ -100,7 +100,7 @@ func (l *criLog) rotate() error {
 	if old, err := filepath.Glob(l.path + ".*"); err == nil && len(old) >= maxLogFiles {
 		slices.Sort(old)
 		for _, name := range old[:len(old)-maxLogFiles+1] {
-			os.Remove(name) // an old log that stays is no reason to stop logging
+			_ = os.Remove(name) // an old log that stays is no reason to stop logging
 		}
 	}
 	return l.open()

@@ -24,7 +24,7 @@ func newLog(t testing.TB) *criLog {
 		second = second.Add(time.Second)
 		return second
 	}
-	t.Cleanup(func() { l.close() })
+	t.Cleanup(func() { _ = l.close() })
 	return l
 }
 
@@ -114,7 +114,7 @@ func TestLogReopened(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer again.close()
+	defer func() { _ = again.close() }()
 	again.copy(Stdout, strings.NewReader("b\n"))
 	if got := strings.Count(read(t, l.path), "\n"); got != 2 || again.size != int64(len(read(t, l.path))) {
 		t.Errorf("got %d lines and size %d, want both lines counted", got, again.size)

@@ -56,7 +56,7 @@ func redirectErrors() error {
 	if err != nil {
 		return fmt.Errorf("opening %s: %w", monitorLog, err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	if err := unix.Dup3(fd, int(os.Stderr.Fd()), 0); err != nil {
 		return fmt.Errorf("redirecting errors: %w", err)
 	}
@@ -90,7 +90,7 @@ func (p *process) run(socket int) error {
 	if err := send(socket, Reply{State: p.state}); err != nil {
 		return err
 	}
-	unix.Close(socket)
+	_ = unix.Close(socket)
 	if err := p.wait(); err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ type output struct {
 
 func (o *output) close() {
 	for _, f := range o.streams {
-		f.Close()
+		_ = f.Close()
 	}
 }
 
@@ -135,13 +135,13 @@ func (p *process) startContainer() (*output, error) {
 	if files[0], o.stdin, err = p.openStdin(); err != nil {
 		return nil, err
 	}
-	defer unix.Close(files[0])
+	defer func() { _ = unix.Close(files[0]) }()
 	for i, stream := range []Stream{Stdout, Stderr} {
 		read, write, err := pipe()
 		if err != nil {
 			return nil, err
 		}
-		defer unix.Close(write)
+		defer func() { _ = unix.Close(write) }()
 		files[i+1], o.streams[stream] = write, read
 	}
 	return o, p.start("run", files)
@@ -192,7 +192,7 @@ func (p *process) startWithTerminal(command string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(null)
+	defer func() { _ = unix.Close(null) }()
 	if err := p.start(command, [3]int{null, null, null}, "--console-socket", consoleFile); err != nil {
 		return nil, err
 	}
