@@ -8,11 +8,10 @@ import (
 	"runtime"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-dev/weft/node/container"
 	"github.com/weft-dev/weft/node/object"
@@ -84,7 +83,7 @@ func New(o Options) (*Agent, error) {
 // Run works until ctx ends or a part fails. Containers keep running then; the next Run adopts them.
 func (a *Agent) Run(ctx context.Context) error {
 	for _, dir := range []string{a.shared.Root, a.shared.LogRoot} {
-		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // log collectors and runtimes read below
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("making a directory of the agent: %w", err)
 		}
 	}

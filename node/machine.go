@@ -8,10 +8,9 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-
-	"golang.org/x/sys/unix"
 )
 
 // maxPods is the node's limit. The bridge has more addresses; the scheduler has to have some number.
@@ -25,14 +24,14 @@ type machine struct {
 }
 
 func readMachine() (machine, error) {
-	m := machine{info: v1.NodeSystemInfo{OperatingSystem: runtime.GOOS, Architecture: runtime.GOARCH, KubeProxyVersion: ""}}
+	m := machine{info: v1.NodeSystemInfo{OperatingSystem: runtime.GOOS, Architecture: runtime.GOARCH}}
 	var err error
 	if m.memory, err = readMemory("/proc/meminfo"); err != nil {
 		return m, err
 	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs("/", &fs); err == nil {
-		m.storage = int64(fs.Blocks) * fs.Bsize //nolint:gosec // far from overflow
+		m.storage = int64(fs.Blocks) * fs.Bsize
 	}
 	m.info.MachineID, m.info.SystemUUID = line("/etc/machine-id"), line("/sys/class/dmi/id/product_uuid")
 	m.info.BootID, m.info.KernelVersion = line("/proc/sys/kernel/random/boot_id"), line("/proc/sys/kernel/osrelease")
@@ -44,7 +43,7 @@ func readMachine() (machine, error) {
 
 // readMemory is the machine's memory in bytes.
 func readMemory(path string) (int64, error) {
-	f, err := os.Open(path) //nolint:gosec // a path of the kernel
+	f, err := os.Open(path)
 	if err != nil {
 		return 0, fmt.Errorf("reading the memory: %w", err)
 	}
@@ -64,7 +63,7 @@ func readMemory(path string) (int64, error) {
 
 // line is the first line of a file, empty when it cannot be read.
 func line(path string) string {
-	raw, err := os.ReadFile(path) //nolint:gosec // a path of the system
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		return ""
 	}
@@ -73,7 +72,7 @@ func line(path string) string {
 }
 
 func osName(path string) string {
-	raw, err := os.ReadFile(path) //nolint:gosec // a path of the system
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		return runtime.GOOS
 	}

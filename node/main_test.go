@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,17 +28,16 @@ const builtEnv = "WEFT_NODE_TEST_BUILT"
 // TestMain builds what the tests need and runs them in a process with network and mount namespaces of its own. Whatever a test
 // leaves behind, the machine's network, firewall and mounts stay as they are.
 func TestMain(m *testing.M) {
-	if built() != "" {
-		if err := enter(); err != nil {
-			log.Fatal(err)
-		}
-		os.Exit(m.Run())
+	code, err := 0, error(nil)
+	if built() == "" {
+		code, err = runChild(context.Background())
+	} else if err = enter(); err == nil {
+		code = m.Run()
 	}
-	code, err := runChild(context.Background())
 	if err != nil {
-		log.Fatal(err)
+		panic(err) // there is no test to fail yet
 	}
-	os.Exit(code)
+	os.Exit(code) //nolint:forbidigo // the tests' main
 }
 
 func built() string { return os.Getenv(builtEnv) }

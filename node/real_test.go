@@ -255,7 +255,9 @@ func TestRealPod(t *testing.T) {
 		}
 		c := &p.Spec.Containers[0]
 		c.VolumeMounts = []v1.VolumeMount{
-			{Name: "settings", MountPath: "/settings"}, {Name: "token", MountPath: "/token"}, {Name: "scratch", MountPath: "/scratch"},
+			{Name: "settings", MountPath: "/settings"},
+			{Name: "token", MountPath: "/token"},
+			{Name: "scratch", MountPath: "/scratch"},
 			{Name: "settings", MountPath: "/one/color.txt", SubPath: "color"},
 		}
 		c.Env = []v1.EnvVar{

@@ -169,7 +169,7 @@ func (r *registrar) node() *v1.Node {
 			Capacity: capacity, Allocatable: capacity.DeepCopy(), NodeInfo: r.machine.info,
 			Addresses: []v1.NodeAddress{{Type: v1.NodeInternalIP, Address: r.address}, {Type: v1.NodeHostName, Address: r.name}},
 			DaemonEndpoints: v1.NodeDaemonEndpoints{
-				KubeletEndpoint: v1.DaemonEndpoint{Port: int32(r.port)}, //nolint:gosec // a port
+				KubeletEndpoint: v1.DaemonEndpoint{Port: int32(r.port)},
 			},
 			Conditions: []v1.NodeCondition{
 				condition(v1.NodeMemoryPressure, v1.ConditionFalse, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),

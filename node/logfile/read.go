@@ -165,7 +165,7 @@ func (r *reader) write(raw []byte) error {
 
 // replaced returns the new file at path when it is not f any more.
 func replaced(f *os.File, path string) (*os.File, error) {
-	next, err := os.Open(path) //nolint:gosec // a log of the agent
+	next, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil // between two files, or removed with its pod
 	}

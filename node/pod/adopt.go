@@ -49,7 +49,7 @@ func attemptOf(i container.Info) int {
 
 // adopt takes over a container that exists.
 func (u *unit) adopt(info container.Info, api *v1.ContainerStatus) {
-	u.Restarts = int32(attemptOf(info)) //nolint:gosec // a small number
+	u.Restarts = int32(attemptOf(info))
 	u.Image, u.ImageID, u.logPath = info.Labels[LabelImage], info.Labels[LabelImageID], info.LogPath
 	u.stopSignal, _ = strconv.Atoi(info.Labels[LabelSignal])
 	u.Current = &status.Attempt{ID: info.ID, Running: true, StartedAt: info.Status.StartedAt}

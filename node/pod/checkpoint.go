@@ -34,7 +34,7 @@ func writeCheckpoint(dir string, pod *v1.Pod, started time.Time) error {
 }
 
 func readCheckpoint(dir string) (checkpoint, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, checkpointFile)) //nolint:gosec // in the agent's own directory
+	raw, err := os.ReadFile(filepath.Join(dir, checkpointFile))
 	if err != nil {
 		return checkpoint{}, fmt.Errorf("reading the checkpoint: %w", err)
 	}

@@ -39,7 +39,7 @@ func (w *Worker) writeFiles(pod *v1.Pod, ip string) error {
 		resolvFile: resolvContent(pod, w.o.HostIP, w.o.ClusterDomain, string(machine)),
 	}
 	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(content), 0o644); err != nil { //nolint:gosec // any user reads it
+		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(content), 0o644); err != nil {
 			return fmt.Errorf("writing %s: %w", name, err)
 		}
 	}

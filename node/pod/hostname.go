@@ -6,9 +6,8 @@ import (
 	"runtime"
 	"strings"
 
-	v1 "k8s.io/api/core/v1"
-
 	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
 )
 
 // maxHostname is the longest name that Linux takes.

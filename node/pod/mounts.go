@@ -92,14 +92,14 @@ func terminationPath(c *v1.Container) string {
 // terminationFile makes the file for the termination message of an attempt. Any user of the container writes to it.
 func (w *Worker) terminationFile(name, id string) (string, error) {
 	dir := filepath.Join(w.dir, "containers", name)
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the runtime mounts a file of it
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("making a directory for the termination message: %w", err)
 	}
 	file := filepath.Join(dir, id)
-	if err := os.WriteFile(file, nil, 0o666); err != nil { //nolint:gosec // see above
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
 		return "", fmt.Errorf("making the file for the termination message: %w", err)
 	}
-	if err := os.Chmod(file, 0o666); err != nil { //nolint:gosec // the umask must not change it
+	if err := os.Chmod(file, 0o666); err != nil {
 		return "", fmt.Errorf("setting the mode of the file for the termination message: %w", err)
 	}
 	return file, nil

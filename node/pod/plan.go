@@ -2,6 +2,7 @@ package pod
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -29,21 +30,7 @@ func (p *plan) wakeAt(t time.Time) {
 // decide plans the next steps of a pod that is to run. It changes nothing.
 func decide(pod *v1.Pod, order []*unit, now time.Time) plan {
 	p := plan{crashed: map[*unit]string{}}
-	initialized := false
-	for _, u := range order {
-		initialized = initialized || u.role == roleRegular && u.Current != nil
-	}
-	ready := true
-	for _, u := range order {
-		if u.role != roleInit && u.role != roleSidecar || !ready {
-			continue
-		}
-		ready = p.initialize(pod, u, initialized, now)
-		if p.over {
-			return p
-		}
-	}
-	if !ready && !initialized {
+	if !p.initialized(pod, order, now) || p.over {
 		return p
 	}
 	ended, regular := 0, 0
@@ -62,6 +49,20 @@ func decide(pod *v1.Pod, order []*unit, now time.Time) plan {
 	}
 	p.over = ended == regular
 	return p
+}
+
+// initialized plans the init containers and sidecars and reports whether the regular containers may run.
+func (p *plan) initialized(pod *v1.Pod, order []*unit, now time.Time) bool {
+	before := slices.ContainsFunc(order, func(u *unit) bool { return u.role == roleRegular && u.Current != nil })
+	for _, u := range order {
+		if u.role != roleInit && u.role != roleSidecar {
+			continue
+		}
+		if !p.initialize(pod, u, before, now) && !before || p.over {
+			return false
+		}
+	}
+	return true
 }
 
 // initialize plans one init container or sidecar and reports whether the ones after it may start.

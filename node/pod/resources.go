@@ -39,7 +39,7 @@ func resources(pod *v1.Pod, c *v1.Container, memoryCapacity int64) container.Res
 }
 
 func shares(milli int64) uint64 {
-	return uint64(min(max(milli*sharesPerCPU/milliPerCPU, minShares), maxShares)) //nolint:gosec // at least minShares
+	return uint64(min(max(milli*sharesPerCPU/milliPerCPU, minShares), maxShares))
 }
 
 // oomScore makes the kernel kill containers in the order of what they promised: those without requests first, and among the others

@@ -8,9 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
-	v1 "k8s.io/api/core/v1"
-
 	"golang.org/x/sync/errgroup"
+	v1 "k8s.io/api/core/v1"
 
 	"github.com/weft-dev/weft/node/downward"
 	"github.com/weft-dev/weft/node/sandbox"
@@ -72,8 +71,7 @@ func (w *Worker) prepare(time.Time) time.Time {
 }
 
 func (w *Worker) reportSetup(err error) {
-	var failed *volume.Error
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*volume.Error](err); ok {
 		w.event(v1.EventTypeWarning, "FailedMount", failed.Error())
 		return
 	}

@@ -10,9 +10,8 @@ import (
 	"strconv"
 	"strings"
 
-	v1 "k8s.io/api/core/v1"
-
 	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
 
 	"github.com/weft-dev/weft/node/container"
 	"github.com/weft-dev/weft/node/env"
@@ -61,7 +60,7 @@ func (w *Worker) makeSpec(ctx context.Context, a attempt, img image.Image) (cont
 	if spec.Mounts, err = w.mounts(a, variables); err != nil {
 		return spec, bad(err)
 	}
-	if err := os.MkdirAll(filepath.Dir(a.log), 0o755); err != nil { //nolint:gosec // log collectors read it
+	if err := os.MkdirAll(filepath.Dir(a.log), 0o755); err != nil {
 		return spec, bad(fmt.Errorf("making the directory of logs: %w", err))
 	}
 	return spec, nil

@@ -2,11 +2,11 @@ package pod
 
 import (
 	"context"
+	"slices"
 	"time"
 
-	v1 "k8s.io/api/core/v1"
-
 	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
 
 	"github.com/weft-dev/weft/node/status"
 )
@@ -165,8 +165,8 @@ func (w *Worker) stopAll() {
 	if others {
 		return
 	}
-	for i := len(w.order) - 1; i >= 0; i-- {
-		u := w.order[i]
+	for _, u := range slices.Backward(w.order) {
+
 		if u.role != roleSidecar || !u.IsRunning() {
 			continue
 		}

@@ -28,7 +28,8 @@ func (w *Worker) View() *View { return w.view.Load() }
 
 func (w *Worker) publishView() {
 	v := &View{
-		Pod: w.pod, Containers: make(map[string]ContainerView, len(w.order))}
+		Pod: w.pod, Containers: make(map[string]ContainerView, len(w.order)),
+	}
 	switch {
 	case w.pod.Spec.HostNetwork:
 		v.NetNS = hostNet

@@ -53,7 +53,6 @@ type Worker struct {
 // setup is the making of the sandbox and the volumes.
 type setup struct {
 	running, done bool
-	retryAt       time.Time
 	retries       int
 	sandbox       *sandbox.Sandbox
 	volumes       *volume.Set

@@ -94,13 +94,13 @@ func checkHTTP(ctx context.Context, a *v1.HTTPGetAction, t Target) (Result, erro
 	}
 	resp, err := Do(req)
 	if err != nil {
-		return Result{Outcome: Failure, Message: err.Error()}, nil //nolint:nilerr // the container's answer
+		return Result{Outcome: Failure, Message: err.Error()}, nil
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	switch {
 	case err != nil:
-		return Result{Outcome: Failure, Message: err.Error()}, nil //nolint:nilerr // the container's answer
+		return Result{Outcome: Failure, Message: err.Error()}, nil
 	case resp.StatusCode >= http.StatusMultipleChoices && resp.StatusCode < http.StatusBadRequest:
 		return Result{Outcome: Warning, Message: fmt.Sprintf("Probe terminated redirects, Response body: %v", string(body))}, nil
 	case resp.StatusCode >= http.StatusOK && resp.StatusCode < http.StatusMultipleChoices:

@@ -73,7 +73,7 @@ func TestCheckHTTP(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := Check(t.Context(), &v1.Probe{ProbeHandler: v1.ProbeHandler{HTTPGet: &tt.action}, TimeoutSeconds: 1},
-				target(v1.ContainerPort{Name: "web", ContainerPort: int32(port)})) //nolint:gosec // a port
+				target(v1.ContainerPort{Name: "web", ContainerPort: int32(port)}))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -148,7 +148,7 @@ func TestCheckGRPC(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			got, err := Check(t.Context(), &v1.Probe{ProbeHandler: v1.ProbeHandler{
-				GRPC: &v1.GRPCAction{Port: int32(tt.port), Service: &tt.service}, //nolint:gosec // a port
+				GRPC: &v1.GRPCAction{Port: int32(tt.port), Service: &tt.service},
 			}}, target())
 			if err != nil || got.Outcome != tt.want || !strings.Contains(got.Message, tt.text) {
 				t.Errorf("%v, %v, want %s with %q", got, err, tt.want, tt.text)

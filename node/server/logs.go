@@ -55,7 +55,8 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 	out.flush() // a follower wants to know at once that the log is open
 	if err := logfile.Read(ctx, q.options, stdout, stderr); err != nil && ctx.Err() == nil {
-		_, _ = fmt.Fprintf(w, "reading the log of container %q: %v\n", containerName, err)
+		s.o.Log.Warn("Sending a log failed", "pod", name, "container", containerName, "err", err)
+		_, _ = io.WriteString(w, "the log could not be read to its end\n")
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
-
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
 )
 
@@ -49,7 +48,7 @@ func (f forwarder) PortForward(ctx context.Context, _, _ string, port int32, str
 // dialIn connects from inside a network namespace. A socket stays in the namespace in which it was made, so that only making it has
 // to happen there: on a thread that is not used again.
 func dialIn(ctx context.Context, netns string, port int32) (net.Conn, error) {
-	ns, err := os.Open(netns) //nolint:gosec // a path of the sandbox pool
+	ns, err := os.Open(netns)
 	if err != nil {
 		return nil, fmt.Errorf("opening the network namespace: %w", err)
 	}

@@ -86,7 +86,7 @@ func (c Container) Exited() *Attempt {
 // Terminated is the attempt as the API shows an ended container.
 func (a Attempt) Terminated() *v1.ContainerStateTerminated {
 	return &v1.ContainerStateTerminated{
-		ExitCode: int32(a.ExitCode), Signal: int32(a.Signal), Reason: a.Reason, Message: a.Message, //nolint:gosec // 0 to 255
+		ExitCode: int32(a.ExitCode), Signal: int32(a.Signal), Reason: a.Reason, Message: a.Message,
 		StartedAt: metav1.NewTime(a.StartedAt), FinishedAt: metav1.NewTime(a.FinishedAt), ContainerID: ContainerID(a.ID),
 	}
 }

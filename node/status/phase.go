@@ -11,20 +11,7 @@ type counts struct {
 // phase is kubelet's rule for the phase of a pod. final says that no container will be started again, whatever the policy.
 func phase(pod *v1.Pod, statuses map[string]v1.ContainerStatus, final bool) v1.PodPhase {
 	var n counts
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		if IsSidecar(c) {
-			n.addSidecar(statuses[c.Name])
-		} else {
-			n.addInit(pod, c, statuses[c.Name])
-		}
-	}
-	started := false
-	for i := range pod.Spec.Containers {
-		c := &pod.Spec.Containers[i]
-		n.add(pod, c, statuses[c.Name])
-		started = started || hasRun(statuses[c.Name])
-	}
+	started := n.addAll(pod, statuses)
 	switch {
 	case n.failedInit > 0:
 		return v1.PodFailed
@@ -39,6 +26,24 @@ func phase(pod *v1.Pod, statuses map[string]v1.ContainerStatus, final bool) v1.P
 	default:
 		return v1.PodPending
 	}
+}
+
+// addAll counts all containers and reports whether a regular one has run.
+func (n *counts) addAll(pod *v1.Pod, statuses map[string]v1.ContainerStatus) (started bool) {
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		if IsSidecar(c) {
+			n.addSidecar(statuses[c.Name])
+		} else {
+			n.addInit(pod, c, statuses[c.Name])
+		}
+	}
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		n.add(pod, c, statuses[c.Name])
+		started = started || hasRun(statuses[c.Name])
+	}
+	return started
 }
 
 func (n *counts) ended(final bool) v1.PodPhase {

@@ -15,7 +15,7 @@ func IsSidecar(c *v1.Container) bool {
 // its own policy, and that before the pod's. Init containers are told apart by init: for them the pod's Always means OnFailure.
 func ShouldRestart(pod *v1.Pod, c *v1.Container, init bool, exitCode int) bool {
 	for _, rule := range c.RestartPolicyRules {
-		if rule.Action == v1.ContainerRestartRuleActionRestart && matches(rule.ExitCodes, int32(exitCode)) { //nolint:gosec // 0 to 255
+		if rule.Action == v1.ContainerRestartRuleActionRestart && matches(rule.ExitCodes, int32(exitCode)) {
 			return true
 		}
 	}

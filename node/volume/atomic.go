@@ -48,7 +48,7 @@ func writeAtomic(dir string, files map[string]file, group *int64) error {
 }
 
 func writeFiles(dir string, files map[string]file) error {
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // as every user in the container reads it
+	if err := os.Chmod(dir, 0o755); err != nil {
 		return fmt.Errorf("setting the mode of the data: %w", err)
 	}
 	for name, f := range files {
@@ -56,10 +56,10 @@ func writeFiles(dir string, files map[string]file) error {
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 			return fmt.Errorf("making a directory for %q: %w", name, err)
 		}
-		if err := os.WriteFile(target, f.data, fs.FileMode(f.mode)); err != nil { //nolint:gosec // a validated mode
+		if err := os.WriteFile(target, f.data, fs.FileMode(f.mode)); err != nil {
 			return fmt.Errorf("writing %q: %w", name, err)
 		}
-		if err := os.Chmod(target, fs.FileMode(f.mode)); err != nil { //nolint:gosec // the umask must not change it
+		if err := os.Chmod(target, fs.FileMode(f.mode)); err != nil {
 			return fmt.Errorf("setting the mode of %q: %w", name, err)
 		}
 	}

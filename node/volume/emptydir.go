@@ -7,9 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 
-	v1 "k8s.io/api/core/v1"
-
 	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
 )
 
 // memoryDir, below the directory of volumes, is one tmpfs for all secret content of a pod: one mount per pod instead of one per
@@ -58,7 +57,7 @@ func isMountPoint(dir string) (bool, error) {
 func makeEmptyDir(dir string, source *v1.EmptyDirVolumeSource, group *int64) error {
 	switch source.Medium {
 	case v1.StorageMediumDefault:
-		if err := os.MkdirAll(dir, 0o777); err != nil { //nolint:gosec // any user of the pod writes to it
+		if err := os.MkdirAll(dir, 0o777); err != nil {
 			return fmt.Errorf("making an empty directory: %w", err)
 		}
 	case v1.StorageMediumMemory:
@@ -72,7 +71,7 @@ func makeEmptyDir(dir string, source *v1.EmptyDirVolumeSource, group *int64) err
 	default:
 		return fmt.Errorf("unknown storage medium %q", source.Medium)
 	}
-	if err := os.Chmod(dir, 0o777); err != nil { //nolint:gosec // the umask must not change it
+	if err := os.Chmod(dir, 0o777); err != nil {
 		return fmt.Errorf("setting the mode of an empty directory: %w", err)
 	}
 	if group == nil {

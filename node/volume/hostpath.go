@@ -21,33 +21,37 @@ func checkHostPath(h *v1.HostPathVolumeSource) error {
 	}
 	exists := err == nil
 	switch kind {
-	case v1.HostPathUnset:
-		if !exists {
-			return makeDir(h.Path) // as container runtimes do for a missing source of a bind mount
-		}
-		return nil
-	case v1.HostPathDirectoryOrCreate:
-		if !exists {
+	case v1.HostPathUnset, v1.HostPathDirectoryOrCreate:
+		if !exists { // a missing source of a bind mount is made, as container runtimes do
 			return makeDir(h.Path)
 		}
-		return typed(info.IsDir(), h.Path, "a directory")
+		return typed(kind == v1.HostPathUnset || info.IsDir(), h.Path, "a directory")
 	case v1.HostPathFileOrCreate:
 		if !exists {
 			return touch(h.Path)
 		}
 		return typed(info.Mode().IsRegular(), h.Path, "a file")
-	case v1.HostPathDirectory:
-		return typed(exists && info.IsDir(), h.Path, "a directory")
-	case v1.HostPathFile:
-		return typed(exists && info.Mode().IsRegular(), h.Path, "a file")
-	case v1.HostPathSocket:
-		return typed(exists && info.Mode()&fs.ModeSocket != 0, h.Path, "a socket file")
-	case v1.HostPathCharDev:
-		return typed(exists && info.Mode()&fs.ModeCharDevice != 0, h.Path, "a character device")
-	case v1.HostPathBlockDev:
-		return typed(exists && info.Mode()&fs.ModeDevice != 0 && info.Mode()&fs.ModeCharDevice == 0, h.Path, "a block device")
-	default:
+	}
+	want, ok := hostPathTypes()[kind]
+	if !ok {
 		return fmt.Errorf("%s is an invalid volume type", kind)
+	}
+	return typed(exists && info.Mode().Type() == want.mode, h.Path, want.name)
+}
+
+// hostPathType is a kind of file that must exist.
+type hostPathType struct {
+	mode fs.FileMode
+	name string
+}
+
+func hostPathTypes() map[v1.HostPathType]hostPathType {
+	return map[v1.HostPathType]hostPathType{
+		v1.HostPathDirectory: {fs.ModeDir, "a directory"},
+		v1.HostPathFile:      {0, "a file"},
+		v1.HostPathSocket:    {fs.ModeSocket, "a socket file"},
+		v1.HostPathCharDev:   {fs.ModeDevice | fs.ModeCharDevice, "a character device"},
+		v1.HostPathBlockDev:  {fs.ModeDevice, "a block device"},
 	}
 }
 
@@ -66,7 +70,7 @@ func makeDir(path string) error {
 }
 
 func touch(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE, 0o644) //nolint:gosec // the API's documented mode
+	f, err := os.OpenFile(path, os.O_CREATE, 0o644)
 	if err != nil {
 		return fmt.Errorf("making host path %q: %w", path, err)
 	}

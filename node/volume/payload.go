@@ -8,10 +8,9 @@ import (
 	"path"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-dev/weft/node/downward"
 )

@@ -10,10 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	v1 "k8s.io/api/core/v1"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-dev/weft/node/downward"
 )
