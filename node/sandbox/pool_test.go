@@ -23,42 +23,42 @@ import (
 // instances counts the instances of the tests, which share one network namespace and differ in their names and networks.
 var instances atomic.Int32
 
-func testInstance(t testing.TB) instance.Instance {
-	t.Helper()
+func testInstance(tb testing.TB) instance.Instance {
+	tb.Helper()
 	n := instances.Add(1)
 	i := instance.Default()
-	i.Name, i.StateDir = fmt.Sprintf("t%d", n), t.TempDir()
+	i.Name, i.StateDir = fmt.Sprintf("t%d", n), tb.TempDir()
 	i.PodCIDR = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 100, byte(n), 0}), 24)
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := RemoveAll(context.Background(), i); err != nil {
-			t.Errorf("removing instance: %v", err)
+			tb.Errorf("removing instance: %v", err)
 		}
 	})
 	return i
 }
 
-func newPool(t testing.TB, i instance.Instance, size int) *Pool {
-	t.Helper()
+func newPool(tb testing.TB, i instance.Instance, size int) *Pool {
+	tb.Helper()
 	p, err := NewPool(Options{Instance: i, Size: size})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(p.network.close)
+	tb.Cleanup(p.network.close)
 	return p
 }
 
-func acquire(t testing.TB, p *Pool, id string) *Sandbox {
-	t.Helper()
-	s, err := p.Acquire(t.Context(), id)
+func acquire(tb testing.TB, p *Pool, id string) *Sandbox {
+	tb.Helper()
+	s, err := p.Acquire(tb.Context(), id)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
 
 // inside runs fn on a thread in a network namespace.
-func inside(t testing.TB, path string, fn func() error) error {
-	t.Helper()
+func inside(tb testing.TB, path string, fn func() error) error {
+	tb.Helper()
 	return onThread(func() error { // which ends the thread
 		f, err := os.Open(path)
 		if err != nil {
@@ -73,17 +73,17 @@ func inside(t testing.TB, path string, fn func() error) error {
 }
 
 // serve accepts connections in a network namespace and answers each with the address that it came from.
-func serve(t testing.TB, netns, addr string) {
-	t.Helper()
+func serve(tb testing.TB, netns, addr string) {
+	tb.Helper()
 	var l net.Listener
-	err := inside(t, netns, func() (err error) {
+	err := inside(tb, netns, func() (err error) {
 		l, err = net.Listen("tcp4", addr)
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Close() })
+	tb.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -98,10 +98,10 @@ func serve(t testing.TB, netns, addr string) {
 }
 
 // ask connects from a network namespace to a server made by serve and returns its answer.
-func ask(t testing.TB, netns, addr string, timeout time.Duration) (string, error) {
-	t.Helper()
+func ask(tb testing.TB, netns, addr string, timeout time.Duration) (string, error) {
+	tb.Helper()
 	var answer []byte
-	err := inside(t, netns, func() error {
+	err := inside(tb, netns, func() error {
 		c, err := net.DialTimeout("tcp4", addr, timeout)
 		if err != nil {
 			return err
@@ -113,9 +113,9 @@ func ask(t testing.TB, netns, addr string, timeout time.Duration) (string, error
 	return string(answer), err
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 10*time.Second)
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -123,7 +123,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("%s: not within 10 s", what)
+			tb.Fatalf("%s: not within 10 s", what)
 		}
 	}
 }
@@ -156,28 +156,28 @@ func TestPodTraffic(t *testing.T) {
 }
 
 // outside makes a neighbour of the machine: a network namespace behind an interface of the host, with a route to the pods.
-func outside(t testing.TB, i instance.Instance) (netns string, addr netip.Addr) {
-	t.Helper()
+func outside(tb testing.TB, i instance.Instance) (netns string, addr netip.Addr) {
+	tb.Helper()
 	third := i.PodCIDR.Addr().As4()[2]
 	near, far := netip.AddrFrom4([4]byte{192, 168, third, 1}), netip.AddrFrom4([4]byte{192, 168, third, 2})
 	other := i
-	other.Name, other.StateDir, other.PodCIDR = i.Name+"o", t.TempDir(), netip.PrefixFrom(near, 24).Masked()
-	t.Cleanup(func() {
+	other.Name, other.StateDir, other.PodCIDR = i.Name+"o", tb.TempDir(), netip.PrefixFrom(near, 24).Masked()
+	tb.Cleanup(func() {
 		if err := RemoveAll(context.Background(), other); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	n, err := newNetwork(other)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(n.close)
+	tb.Cleanup(n.close)
 	e := &entry{dir: filepath.Join(directory(other), "outside"), address: far}
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := n.connect(e); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return filepath.Join(e.dir, netFile), far
 }

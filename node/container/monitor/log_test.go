@@ -13,26 +13,26 @@ import (
 )
 
 // newLog returns a log whose lines all have the time "T".
-func newLog(t testing.TB) *criLog {
-	t.Helper()
-	l, err := openLog(filepath.Join(t.TempDir(), "0.log"))
+func newLog(tb testing.TB) *criLog {
+	tb.Helper()
+	l, err := openLog(filepath.Join(tb.TempDir(), "0.log"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	second := time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC)
 	l.now = func() time.Time {
 		second = second.Add(time.Second)
 		return second
 	}
-	t.Cleanup(func() { _ = l.close() })
+	tb.Cleanup(func() { _ = l.close() })
 	return l
 }
 
-func read(t testing.TB, path string) string {
-	t.Helper()
+func read(tb testing.TB, path string) string {
+	tb.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(data)
 }
