@@ -112,12 +112,12 @@ func (c *ControlPlane) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer logs.Close()
+	defer func() { _ = logs.Close() }()
 	relayed, err := relay.Listen(ctx, c.advertised().String(), c.address().String(), c.opts.Log)
 	if err != nil {
 		return err
 	}
-	defer relayed.Close()
+	defer func() { _ = relayed.Close() }()
 
 	began := time.Now()
 	store, err := etcd.Start(ctx, etcd.Options{DataDir: c.opts.Instance.Path("etcd"), RunDir: c.runDir(), Log: logs.etcd})

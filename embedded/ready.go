@@ -42,6 +42,6 @@ func ready(ctx context.Context, client *http.Client, host string) bool {
 	if err != nil {
 		return false
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	return response.StatusCode == http.StatusOK
 }

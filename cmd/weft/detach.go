@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -44,17 +45,18 @@ func detach(cmd *cobra.Command, s settings.Settings) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("making pipe: %w", err)
 	}
-	defer reader.Close()
+	defer func() { _ = reader.Close() }()
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding my own executable: %w", err)
 	}
-	child := exec.Command(self, attachedArgs(os.Args[1:])...)
+	// Not bound to a context: it is to outlive this process.
+	child := exec.CommandContext(context.WithoutCancel(cmd.Context()), self, attachedArgs(os.Args[1:])...)
 	child.Stdout, child.Stderr = log, log
 	child.ExtraFiles = []*os.File{writer}
 	const firstExtra = 3
@@ -63,7 +65,7 @@ func detach(cmd *cobra.Command, s settings.Settings) error {
 	if err := child.Start(); err != nil {
 		return fmt.Errorf("starting weft in the background: %w", err)
 	}
-	writer.Close()
+	_ = writer.Close() // The child has its own; this one would keep the reader waiting.
 	return follow(reader, cmd.OutOrStdout(), log.Name())
 }
 
@@ -88,7 +90,9 @@ func follow(from io.Reader, to io.Writer, log string) error {
 		if message, failed := strings.CutPrefix(line, errorMark); failed {
 			return errors.New(message)
 		}
-		fmt.Fprintln(to, line)
+		if _, err := fmt.Fprintln(to, line); err != nil {
+			return fmt.Errorf("printing progress: %w", err)
+		}
 	}
 	return fmt.Errorf("weft ended before it was ready, see %s", log)
 }
@@ -127,7 +131,7 @@ func openProgress(terminal io.Writer) *progress {
 		return &progress{w: terminal}
 	}
 	// The proxy and other children must neither see the variable nor hold the pipe open.
-	os.Unsetenv(progressFD)
+	_ = os.Unsetenv(progressFD)
 	syscall.CloseOnExec(fd)
 	pipe := os.NewFile(uintptr(fd), "progress")
 	return &progress{w: pipe, pipe: pipe}
@@ -136,16 +140,15 @@ func openProgress(terminal io.Writer) *progress {
 func (p *progress) step(name string, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	fmt.Fprintf(p.w, "  %-28s %5.2f s\n", name, took.Seconds())
+	p.printf("  %-28s %5.2f s\n", name, took.Seconds())
 }
 
 func (p *progress) ready(s settings.Settings, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	fmt.Fprintf(p.w, "weft is ready after %.2f s\n", took.Seconds())
-	summary(p.w, s)
+	p.printf("weft is ready after %.2f s\n%s", took.Seconds(), summary(s))
 	if p.pipe != nil {
-		fmt.Fprintln(p.pipe, readyMark)
+		p.printf("%s\n", readyMark)
 		p.close()
 	}
 }
@@ -154,7 +157,7 @@ func (p *progress) ready(s settings.Settings, took time.Duration) {
 func (p *progress) stopping() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	fmt.Fprintln(p.w, "stopping; interrupt again to leave containers and proxy running")
+	p.printf("stopping; interrupt again to leave containers and proxy running\n")
 }
 
 // end reports an error that came before ready.
@@ -165,13 +168,18 @@ func (p *progress) end(err error) {
 		return
 	}
 	if err != nil {
-		fmt.Fprintf(p.pipe, "%s%s\n", errorMark, strings.ReplaceAll(err.Error(), "\n", "; "))
+		p.printf("%s%s\n", errorMark, strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	p.close()
 }
 
+// printf ignores errors: a terminal or a reader that is gone must not stop the platform.
+func (p *progress) printf(format string, args ...any) {
+	_, _ = fmt.Fprintf(p.w, format, args...)
+}
+
 // close lets the reader go; what comes later goes to the log.
 func (p *progress) close() {
-	p.pipe.Close()
+	_ = p.pipe.Close()
 	p.pipe, p.w = nil, os.Stdout
 }

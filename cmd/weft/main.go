@@ -33,9 +33,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	if err := root.ExecuteContext(ctx); err != nil {
-		var silent silentError
-		if !errors.As(err, &silent) {
-			fmt.Fprintln(stderr, "Error:", err)
+		if _, silent := errors.AsType[silentError](err); !silent {
+			_, _ = fmt.Fprintln(stderr, "Error:", err)
 		}
 		return 1
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -56,7 +57,7 @@ func oneLine(ts *testscript.TestScript, neg bool, _ []string) {
 func takePort(ts *testscript.TestScript, _ bool, args []string) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	ts.Check(err)
-	ts.Defer(func() { l.Close() })
+	ts.Defer(func() { _ = l.Close() })
 	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 }
 
@@ -66,7 +67,7 @@ func lockState(ts *testscript.TestScript, _ bool, args []string) {
 	s.StateDir = ts.Getenv("WEFT_STATE_DIR")
 	s.Name = "t" + strconv.FormatInt(int64(os.Getpid()), 36)
 	ts.Check(os.MkdirAll(s.StateDir, 0o700))
-	lock, err := s.Acquire()
+	lock, err := s.Acquire(context.Background())
 	ts.Check(err)
 	ts.Defer(func() { ts.Check(lock.Release()) })
 	ts.Setenv(args[0], fmt.Sprint(os.Getpid()))

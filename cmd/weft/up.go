@@ -142,7 +142,7 @@ func up(ctx context.Context, s settings.Settings, out *progress, terminal io.Wri
 	if err := preflight.StateDir(s.StateDir); err != nil {
 		return err
 	}
-	lock, err := s.Acquire()
+	lock, err := s.Acquire(ctx)
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func up(ctx context.Context, s settings.Settings, out *progress, terminal io.Wri
 	if err != nil {
 		return err
 	}
-	if err := preflight.Ports(s.Ports(), proxyRuns); err != nil {
+	if err := preflight.Ports(ctx, s.Ports(), proxyRuns); err != nil {
 		return err
 	}
 	if err := s.Save(); err != nil {
@@ -165,7 +165,7 @@ func up(ctx context.Context, s settings.Settings, out *progress, terminal io.Wri
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	if file, ok := terminal.(*os.File); ok {
 		if err := silenceLibraries(log, file); err != nil {
 			return err
@@ -182,12 +182,12 @@ func up(ctx context.Context, s settings.Settings, out *progress, terminal io.Wri
 }
 
 // summary is what a user wants to know about a platform that is ready.
-func summary(w io.Writer, s settings.Settings) {
+func summary(s settings.Settings) string {
 	port := fmt.Sprintf(":%d", s.HTTPPort)
 	if s.HTTPPort == 80 {
 		port = ""
 	}
-	fmt.Fprintf(w, `
+	return fmt.Sprintf(`
   Services    http://NAME.NAMESPACE.%s%s
   Kubernetes  https://127.0.0.1:%d
   Kubeconfig  %s

@@ -8,11 +8,11 @@ import (
 	"net/netip"
 	"strconv"
 
+	"github.com/spf13/pflag"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 
-	"github.com/spf13/pflag"
 	"github.com/weft-dev/weft/embedded/pki"
 )
 

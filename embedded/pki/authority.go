@@ -144,7 +144,7 @@ func replace(path string, data []byte, mode fs.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("writing %q: %w", path, err)
 	}
-	defer os.Remove(f.Name()) // Gone already when all went well.
+	defer func() { _ = os.Remove(f.Name()) }() // Gone already when all went well.
 	_, err = f.Write(data)
 	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("writing %q: %w", path, err)

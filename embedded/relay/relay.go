@@ -42,7 +42,7 @@ func (r *Relay) Close() error { return r.listener.Close() }
 func (r *Relay) Run(ctx context.Context) error {
 	var conns sync.WaitGroup
 	defer conns.Wait()
-	stop := context.AfterFunc(ctx, func() { r.listener.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = r.listener.Close() })
 	defer stop()
 	for {
 		conn, err := r.listener.Accept()
@@ -61,13 +61,13 @@ func (r *Relay) Run(ctx context.Context) error {
 }
 
 func (r *Relay) forward(ctx context.Context, down net.Conn) error {
-	defer down.Close()
+	defer func() { _ = down.Close() }()
 	up, err := (&net.Dialer{}).DialContext(ctx, "tcp4", r.target)
 	if err != nil {
 		return fmt.Errorf("dialing the API server: %w", err)
 	}
-	defer up.Close()
-	stop := context.AfterFunc(ctx, func() { down.Close(); up.Close() })
+	defer func() { _ = up.Close() }()
+	stop := context.AfterFunc(ctx, func() { _, _ = down.Close(), up.Close() })
 	defer stop()
 	answered := make(chan error, 1)
 	go func() { answered <- pipe(down, up) }()
@@ -81,9 +81,7 @@ func pipe(dst, src net.Conn) error {
 		return half.CloseWrite()
 	}
 	// A broken direction ends the other one too.
-	dst.Close()
-	src.Close()
-	return err
+	return errors.Join(err, dst.Close(), src.Close())
 }
 
 func freebind(_, _ string, raw syscall.RawConn) error {

@@ -97,7 +97,7 @@ func (p *Process) keep(ctx context.Context, print string) error {
 	var backoff time.Duration
 	for ctx.Err() == nil {
 		began := time.Now()
-		pid, err := p.start(print)
+		pid, err := p.start(ctx, print)
 		if err != nil {
 			return err
 		}
@@ -109,22 +109,21 @@ func (p *Process) keep(ctx context.Context, print string) error {
 			backoff = 0
 			continue
 		}
-		if err := pause(ctx, backoff); err != nil {
-			break
-		}
+		pause(ctx, backoff)
 		backoff = min(max(2*backoff, firstBackoff), maxBackoff)
 	}
 	return nil
 }
 
 // start starts the process in a session of its own, so that neither a terminal's hang-up nor its supervisor's end reaches it.
-func (p *Process) start(print string) (int, error) {
+func (p *Process) start(ctx context.Context, print string) (int, error) {
 	log, err := openLog(p.opts.LogPath)
 	if err != nil {
 		return 0, err
 	}
-	defer log.Close()
-	cmd := exec.Command(p.opts.Path, p.opts.Args...)
+	defer func() { _ = log.Close() }()
+	// The end of ctx must not kill it: it is stopped politely, by follow.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), p.opts.Path, p.opts.Args...)
 	cmd.Env = append(os.Environ(), p.opts.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = "/"
@@ -216,13 +215,12 @@ func openLog(path string) (*os.File, error) {
 	return f, nil
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// pause returns after d, or when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return context.Cause(ctx)
 	case <-timer.C:
-		return nil
 	}
 }

@@ -102,7 +102,7 @@ func fingerprint(path string, args, env []string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading executable: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	hash := sha256.New()
 	if _, err := io.Copy(hash, f); err != nil {
 		return "", fmt.Errorf("reading executable %q: %w", path, err)

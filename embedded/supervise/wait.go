@@ -21,7 +21,7 @@ func wait(ctx context.Context, pid int) error {
 		return fmt.Errorf("opening process %d: %w", pid, err)
 	}
 	f := os.NewFile(uintptr(fd), "pidfd")
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("watching process %d: %w", pid, err)

@@ -27,7 +27,7 @@ func listener(table string, port int) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	suffix := fmt.Sprintf(":%04X", port)
 	const local, state, inode = 1, 3, 9
 	for scanner := bufio.NewScanner(f); scanner.Scan(); {

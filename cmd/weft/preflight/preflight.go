@@ -3,6 +3,7 @@
 package preflight
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -27,7 +28,7 @@ func Privileges() error {
 	if os.Geteuid() != 0 {
 		return errors.New("weft up needs root for containers, networks and cgroups: run it with sudo")
 	}
-	var header = unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {
 		return fmt.Errorf("reading capabilities: %w", err)
@@ -57,8 +58,7 @@ func StateDir(dir string) error {
 
 func stateDirError(dir string, err error) error {
 	reason := err
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		reason = errno
 	}
 	return fmt.Errorf("state directory %s cannot be written to: %w; choose another with --state-dir", dir, reason)
@@ -106,12 +106,12 @@ func find(dir, name string) string {
 
 // Ports reports the first port that something else listens on. Those of the proxy are left out when proxyRuns, because then it is
 // the proxy of an earlier run, about to be adopted.
-func Ports(ports []settings.Port, proxyRuns bool) error {
+func Ports(ctx context.Context, ports []settings.Port, proxyRuns bool) error {
 	for _, p := range ports {
 		if p.Proxy && proxyRuns {
 			continue
 		}
-		l, err := net.Listen("tcp", p.String())
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.String())
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
 			return fmt.Errorf("port %d is in use%s: stop that or choose another port with %s", p.Number, owner(p.Number), p.Flag)

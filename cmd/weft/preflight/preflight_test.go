@@ -21,7 +21,7 @@ func TestPorts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { taken.Close() })
+	t.Cleanup(func() { _ = taken.Close() })
 	number := taken.Addr().(*net.TCPAddr).Port
 	loopback := netip.MustParseAddr("127.0.0.1")
 	tests := []struct {
@@ -47,7 +47,7 @@ func TestPorts(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			err := preflight.Ports([]settings.Port{test.port}, test.proxyRuns)
+			err := preflight.Ports(t.Context(), []settings.Port{test.port}, test.proxyRuns)
 			checkError(t, err, test.want)
 		})
 	}
@@ -60,16 +60,10 @@ func TestStateDir(t *testing.T) {
 		make func(t *testing.T) string
 		want []string
 	}{
-		{name: "made when missing", make: func(t *testing.T) string { return filepath.Join(t.TempDir(), "a", "b") }},
+		{name: "made when missing", make: missingDir},
 		{
 			name: "a file", want: []string{"cannot be written to", "--state-dir"},
-			make: func(t *testing.T) string {
-				path := filepath.Join(t.TempDir(), "file")
-				if err := os.WriteFile(path, nil, 0o600); err != nil {
-					t.Fatal(err)
-				}
-				return path
-			},
+			make: aFile,
 		},
 		{name: "read-only", want: []string{"read-only file system", "--state-dir"}, make: readOnlyDir},
 	}
@@ -84,6 +78,20 @@ func TestStateDir(t *testing.T) {
 			}
 		})
 	}
+}
+
+func missingDir(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "a", "b")
+}
+
+func aFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // readOnlyDir mounts an empty read-only file system.

@@ -97,6 +97,6 @@ func proxyReady(ctx context.Context, client *http.Client) bool {
 	if err != nil {
 		return false
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	return response.StatusCode == http.StatusOK
 }

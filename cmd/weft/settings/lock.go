@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -32,25 +33,25 @@ type Lock struct {
 }
 
 // Acquire takes the state directory and the instance's name, or fails with a *LockedError.
-func (s Settings) Acquire() (*Lock, error) {
+func (s Settings) Acquire(ctx context.Context) (*Lock, error) {
 	file, err := os.OpenFile(s.lockPath(), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening lock: %w", err)
 	}
 	// A lock of the open file, not of the process: unlike flock it can be asked for without being taken.
 	if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, wholeFile()); err != nil {
-		defer file.Close()
+		defer func() { _ = file.Close() }()
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 			return nil, &LockedError{PID: readPID(file), What: "state directory " + s.StateDir}
 		}
 		return nil, fmt.Errorf("locking %q: %w", s.lockPath(), err)
 	}
 	// An abstract socket lives in the network namespace, as bridge and firewall table do, and leaves nothing behind.
-	name, err := net.Listen("unix", "@weft/"+s.Name)
+	name, err := (&net.ListenConfig{}).Listen(ctx, "unix", "@weft/"+s.Name)
 	if err != nil {
-		file.Close()
+		_ = file.Close()
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return nil, &LockedError{PID: peerPID("@weft/" + s.Name), What: "the name " + strconv.Quote(s.Name) + ", choose another with --name"}
+			return nil, &LockedError{PID: peerPID(ctx, "@weft/"+s.Name), What: "the name " + strconv.Quote(s.Name) + ", choose another with --name"}
 		}
 		return nil, fmt.Errorf("taking the name %q: %w", s.Name, err)
 	}
@@ -74,7 +75,7 @@ func (s Settings) Owner() (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("opening lock: %w", err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	lock := wholeFile()
 	if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, lock); err != nil {
 		return 0, fmt.Errorf("looking at lock %q: %w", s.lockPath(), err)
@@ -107,12 +108,12 @@ func writeAt(file *os.File, text string) error {
 }
 
 // peerPID asks the kernel who listens on a unix socket.
-func peerPID(name string) int {
-	conn, err := net.Dial("unix", name)
+func peerPID(ctx context.Context, name string) int {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", name)
 	if err != nil {
 		return 0
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {
 		return 0

@@ -69,11 +69,8 @@ func (s Settings) GatewayAddresses() []netip.Addr {
 
 // ipv6Loopback reports whether this machine has ::1.
 func ipv6Loopback() bool {
-	l, err := net.Listen("tcp6", "[::1]:0")
-	if err != nil {
-		return false
-	}
-	return l.Close() == nil
+	l, err := net.ListenTCP("tcp6", &net.TCPAddr{IP: net.IPv6loopback})
+	return err == nil && l.Close() == nil
 }
 
 // Port is a port that the platform listens on, and where.

@@ -180,7 +180,7 @@ func TestLock(t *testing.T) {
 	if got := owner(); got != 0 {
 		t.Errorf("owner before the lock is %d", got)
 	}
-	lock, err := s.Acquire()
+	lock, err := s.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,12 +189,12 @@ func TestLock(t *testing.T) {
 	}
 
 	var locked *settings.LockedError
-	if _, err := s.Acquire(); !errors.As(err, &locked) || locked.PID != os.Getpid() || !strings.Contains(err.Error(), s.StateDir) {
+	if _, err := s.Acquire(t.Context()); !errors.As(err, &locked) || locked.PID != os.Getpid() || !strings.Contains(err.Error(), s.StateDir) {
 		t.Errorf("second lock of the directory: %v, want one that names directory and pid", err)
 	}
 	sameName := s
 	sameName.StateDir = t.TempDir()
-	if _, err := sameName.Acquire(); !errors.As(err, &locked) || locked.PID != os.Getpid() || !strings.Contains(err.Error(), s.Name) {
+	if _, err := sameName.Acquire(t.Context()); !errors.As(err, &locked) || locked.PID != os.Getpid() || !strings.Contains(err.Error(), s.Name) {
 		t.Errorf("second lock of the name: %v, want one that tells name and pid", err)
 	}
 
@@ -204,7 +204,7 @@ func TestLock(t *testing.T) {
 	if got := owner(); got != 0 {
 		t.Errorf("owner after the release is %d", got)
 	}
-	again, err := s.Acquire()
+	again, err := s.Acquire(t.Context())
 	if err != nil {
 		t.Fatalf("lock after the release: %v", err)
 	}
