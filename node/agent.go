@@ -64,7 +64,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a.shared = pod.Options{
 		Client: o.Client, Images: o.Images, Sandboxes: o.Sandboxes, Runtime: o.Runtime, Objects: a.objects,
-		Tokens: tokens{o.Client}, Events: a.events.recorder, Root: o.Instance.Path("pods"), LogRoot: o.Instance.Path("logs", "pods"),
+		Tokens: o.Tokens, Events: a.events.recorder, Root: o.Instance.Path("pods"), LogRoot: o.Instance.Path("logs", "pods"),
 		HostIP: o.Address, CPUs: runtime.NumCPU(), MemoryBytes: machine.memory,
 		BackoffBase: o.BackoffBase, BackoffMax: o.BackoffMax, Log: o.Log,
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/weft-dev/weft/internal/instance"
 	"github.com/weft-dev/weft/node/container"
 	"github.com/weft-dev/weft/node/pod"
+	"github.com/weft-dev/weft/node/volume"
 )
 
 // DefaultPort is the kubelet's.
@@ -35,6 +36,10 @@ type Options struct {
 	Images    pod.Images
 	Sandboxes SandboxPool
 	Runtime   container.Runtime
+
+	// Tokens issues the service account tokens of pods; nil asks the API. Every start of a pod waits for one, so that an issuer in
+	// this process that holds the signing key makes cold starts faster.
+	Tokens volume.Tokens
 
 	// ServerTLS has the certificate of the kubelet API and the pool of client certificate authorities; nil serves none.
 	ServerTLS *tls.Config
@@ -81,6 +86,9 @@ func (o Options) withDefaults() (Options, error) {
 			return o, err
 		}
 		o.Client = client
+	}
+	if o.Tokens == nil {
+		o.Tokens = tokens{o.Client}
 	}
 	return o, nil
 }

@@ -107,8 +107,19 @@ func NewOrphan(o Options, uid types.UID, containers []container.Info) (*Worker, 
 	return newWorker(o, workerState{pod: c.Pod, gone: true, containers: containers, started: c.Started}), nil
 }
 
-// resume goes on with adopted containers: it waits for their end and probes them.
+// resume goes on with adopted containers: it waits for their end and probes them. Earlier attempts are deleted.
 func (w *Worker) resume() {
+	current := map[string]bool{}
+	for _, u := range w.order {
+		if u.Current != nil {
+			current[u.Current.ID] = true
+		}
+	}
+	for _, info := range w.adopted {
+		if !current[info.ID] && !w.deleted() {
+			w.ops.Go(func() { w.deleteAttempt(w.ctx, info.ID) })
+		}
+	}
 	for _, u := range w.order {
 		if !u.IsRunning() {
 			continue

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -110,7 +111,7 @@ func (w *Worker) remove() {
 }
 
 func (w *Worker) containerIDs() []string {
-	var ids []string
+	ids := slices.Clone(w.stale)
 	for _, u := range w.order {
 		if u.Current != nil && u.Current.ID != "" {
 			ids = append(ids, u.Current.ID)

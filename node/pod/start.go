@@ -107,7 +107,7 @@ func (w *Worker) run(ctx context.Context, a attempt, previous *status.Attempt) {
 	}
 	w.trace.mark("spec")
 	if previous != nil {
-		_ = w.o.Runtime.Delete(ctx, previous.ID) // its log stays; what cannot be deleted now is deleted with the pod
+		w.deleteAttempt(ctx, previous.ID) // its log stays
 	}
 	s, err := w.o.Runtime.Start(ctx, spec)
 	if err != nil {
@@ -119,6 +119,13 @@ func (w *Worker) run(ctx context.Context, a attempt, previous *status.Attempt) {
 	w.containerEvent(a.unit, v1.EventTypeNormal, "Created", "Container created")
 	w.containerEvent(a.unit, v1.EventTypeNormal, "Started", "Container started")
 	w.await(a.unit, a.spec, a.id, a.log)
+}
+
+// deleteAttempt deletes an attempt that has ended, now or with the pod.
+func (w *Worker) deleteAttempt(ctx context.Context, id string) {
+	if err := w.o.Runtime.Delete(ctx, id); err != nil && !isGone(err) {
+		w.mail.put(func() { w.stale = append(w.stale, id) })
+	}
 }
 
 // runFailed reports a container that the runtime did not start.

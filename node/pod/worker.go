@@ -42,8 +42,10 @@ type Worker struct {
 	starting    context.Context //nolint:containedctx // the life of the pod
 	endStarting context.CancelFunc
 
-	setup    setup
-	adopted  []container.Info
+	setup   setup
+	adopted []container.Info
+	// stale are earlier attempts that could not be deleted; they go with the pod.
+	stale    []string
 	over     bool
 	failure  status.Failure
 	ending   ending
