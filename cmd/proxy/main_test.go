@@ -21,8 +21,10 @@ func TestParse(t *testing.T) {
 		want string
 	}{
 		{"least", []string{control, "--node=n"}, ""},
-		{"all", []string{control, "--node=n", "--admin-socket=/a", "--metrics-address=127.0.0.1:1", "--gateway-address=10.0.0.1",
-			"--dns-address=10.0.0.1:53", "--capture-tcp=10.0.0.1:15001", "--capture-udp=10.0.0.1:15002", "--log-level=debug", "--drain-timeout=1s"}, ""},
+		{"all", []string{
+			control, "--node=n", "--admin-socket=/a", "--metrics-address=127.0.0.1:1", "--gateway-address=10.0.0.1",
+			"--dns-address=10.0.0.1:53", "--capture-tcp=10.0.0.1:15001", "--capture-udp=10.0.0.1:15002", "--log-level=debug", "--drain-timeout=1s",
+		}, ""},
 		{"no control plane", nil, "--control is required"},
 		{"no node", []string{control, "--node="}, "--node is required"},
 		{"gateway", []string{control, "--gateway-address=x"}, "--gateway-address"},
@@ -65,7 +67,7 @@ func TestRun(t *testing.T) {
 		if err != nil {
 			return 0
 		}
-		defer res.Body.Close()
+		defer func() { _ = res.Body.Close() }()
 		return res.StatusCode
 	}
 	ticker := time.NewTicker(5 * time.Millisecond)
@@ -93,7 +95,7 @@ func TestRunFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	dir := t.TempDir()
 	err = run(t.Context(), config{control: "unix://" + filepath.Join(dir, "none.sock"), node: "n", metricsAddress: l.Addr().String()}, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "address already in use") {

@@ -61,7 +61,7 @@ func run(ctx context.Context, cfg config, logs io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("preparing connection to %q: %w", cfg.control, err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	reporter := telemetry.NewReporter(cfg.node, telemetry.NewLoadServiceClient(conn), log.With("component", "reporter"))
 	dataPlane := proxy.New(proxy.Options{Metrics: metrics, Reporter: reporter, DrainTimeout: cfg.drainTimeout, Log: log})
 
@@ -132,7 +132,7 @@ func nameServer(cfg config, log *slog.Logger) *dns.Server {
 func captureServer(cfg config, dataPlane *proxy.Proxy, log *slog.Logger) *capture.Server {
 	return capture.New(capture.Options{
 		Listen:       netip.MustParseAddrPort(cfg.captureTCP),
-		LocalAddress: netip.AddrPortFrom(netip.MustParseAddr(cfg.gatewayAddress), uint16(cfg.localPort)), //nolint:gosec // validated
+		LocalAddress: netip.AddrPortFrom(netip.MustParseAddr(cfg.gatewayAddress), uint16(cfg.localPort)),
 		ServeLocal:   dataPlane.ServeLocal, Drain: dataPlane.WaitDrained, DrainTimeout: cfg.drainTimeout, Logger: log.With("component", "capture"),
 	})
 }

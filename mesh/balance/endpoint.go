@@ -57,9 +57,6 @@ func (e *Endpoint) Draining() bool { return e.state.Load()&drainingBit != 0 }
 // Ejected reports whether the endpoint is left alone for a moment because it refused a connection.
 func (e *Endpoint) Ejected() bool { return e.state.Load()&ejectedBit != 0 }
 
-// available reports whether the endpoint takes new requests, its concurrency limit apart.
-func (e *Endpoint) available() bool { return e.state.Load()&(drainingBit|ejectedBit) == 0 }
-
 // tryAcquire takes a place at the endpoint; limit zero means no limit.
 func (e *Endpoint) tryAcquire(limit int64) bool {
 	for {

@@ -20,8 +20,8 @@ func (LeastRequest) Acquire(endpoints []*Endpoint, limit int64) *Endpoint {
 		}
 		return nil
 	default:
-		i := rand.IntN(n)
-		j := rand.IntN(n - 1)
+		i := rand.IntN(n)     //nolint:gosec // spreads load, protects nothing
+		j := rand.IntN(n - 1) //nolint:gosec // likewise
 		if j >= i {
 			j++
 		}

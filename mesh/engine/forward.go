@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -32,7 +33,7 @@ func (x *Exchange) Forward(ctx context.Context, up *Upstream, protocol Protocol)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return x.switchProtocols(ctx, res)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	return x.respond(ctx, res)
 }
 
@@ -109,9 +110,7 @@ func (i *informational) forward(code int, header textproto.MIMEHeader) error {
 		return nil
 	}
 	h := i.x.Writer.Header()
-	for name, values := range header {
-		h[name] = values
-	}
+	maps.Copy(h, header)
 	i.x.Writer.WriteHeader(code)
 	clear(h)
 	return nil
@@ -127,9 +126,7 @@ func (i *informational) end() {
 func (x *Exchange) respond(ctx context.Context, res *http.Response) error {
 	h := x.Writer.Header()
 	removeHopByHop(res.Header)
-	for name, values := range res.Header {
-		h[name] = values
-	}
+	maps.Copy(h, res.Header)
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or net/http would guess one
 	}

@@ -22,13 +22,13 @@ func (x *Exchange) switchProtocols(ctx context.Context, res *http.Response) erro
 		_ = res.Body.Close()
 		return fmt.Errorf("%w: it switched to protocol %q, the client asked for %q", ErrNoResponse, got, x.upgrade)
 	}
-	defer upstream.Close()
+	defer func() { _ = upstream.Close() }()
 	x.body.stop(x.control)
 	client, buffered, err := x.control.Hijack()
 	if err != nil {
 		return fmt.Errorf("%w: taking over the client's connection: %w", ErrNoResponse, err)
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	x.hijacked.Store(true)
 	x.start(res.StatusCode)
 	_ = client.SetDeadline(time.Time{})
@@ -42,7 +42,7 @@ func (x *Exchange) switchProtocols(ctx context.Context, res *http.Response) erro
 	defer stop()
 	// What the client sent right after its request is in the buffer. The rest comes from the connection itself: the buffered reader
 	// ends the request's context at the end of the stream, which here is only the end of one direction.
-	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
+	early, _ := buffered.Peek(buffered.Reader.Buffered())
 	x.join(client, io.MultiReader(bytes.NewReader(early), client), upstream)
 	if ctx.Err() != nil {
 		return cutError(ctx, ctx.Err())

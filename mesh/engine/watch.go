@@ -79,7 +79,7 @@ func (w *watch) stop() {
 func closed(raw syscall.RawConn) bool {
 	events := int16(0)
 	err := raw.Control(func(fd uintptr) {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}} //nolint:gosec // file descriptors are small
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
 		if n, err := unix.Poll(fds, 0); err == nil && n == 1 {
 			events = fds[0].Revents
 		}

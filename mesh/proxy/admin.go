@@ -17,19 +17,19 @@ import (
 // last request has ended.
 func (p *Proxy) Admin(cold *telemetry.ColdStarts) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
 		if !p.Ready() {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
 		}
-		fmt.Fprintln(w, "ready")
+		_, _ = fmt.Fprintln(w, "ready")
 	})
 	mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) { p.dump(w) })
 	mux.HandleFunc("GET /coldstarts", func(w http.ResponseWriter, _ *http.Request) { p.answer(w, cold.Last()) })
 	mux.HandleFunc("POST /drain", func(w http.ResponseWriter, _ *http.Request) {
 		p.Stop()
-		fmt.Fprintln(w, "drained")
+		_, _ = fmt.Fprintln(w, "drained")
 	})
 	return mux
 }

@@ -147,7 +147,7 @@ func TestRejected(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	defer func() { _ = taken.Close() }()
 	port := uint32(taken.Addr().(*net.TCPAddr).Port)
 	for _, tt := range []struct {
 		name, typeURL string
@@ -199,7 +199,7 @@ func TestListenerChanges(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	h.serve("l.test", text("ok"))
-	if res, _ := h.get("l.test", "/"); res.StatusCode != 200 {
+	if res, _ := h.get("l.test", "/"); res.StatusCode != http.StatusOK {
 		t.Fatalf("got %d", res.StatusCode)
 	}
 	// The same address under another name keeps its socket and the connections on it.
@@ -210,7 +210,7 @@ func TestListenerChanges(t *testing.T) {
 	if got := h.Addresses()["renamed"]; got != before {
 		t.Errorf("got %q, want %q", got, before)
 	}
-	if res, _ := h.get("l.test", "/"); res.StatusCode != 200 {
+	if res, _ := h.get("l.test", "/"); res.StatusCode != http.StatusOK {
 		t.Errorf("got %d", res.StatusCode)
 	}
 	if err := h.Apply(config.ListenerType, nil, []string{"renamed"}); err != nil {

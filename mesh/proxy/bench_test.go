@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"bytes"
-	"io"
 	"net"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -11,13 +10,13 @@ import (
 )
 
 // origin answers every request with the same bytes and allocates nothing, so that allocations are the proxy's.
-func origin(t testing.TB) string {
-	t.Helper()
+func origin(tb testing.TB) string {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Close() })
+	tb.Cleanup(func() { _ = l.Close() })
 	response := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 34\r\n\r\n0123456789012345678901234567890123")
 	go func() {
 		for {
@@ -26,7 +25,7 @@ func origin(t testing.TB) string {
 				return
 			}
 			go func() {
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				buf := make([]byte, 4096)
 				for n := 0; ; {
 					m, err := conn.Read(buf[n:])
@@ -54,13 +53,13 @@ type pinger struct {
 
 var ping = []byte("GET / HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
 
-func newPinger(t testing.TB, address string) *pinger {
-	t.Helper()
+func newPinger(tb testing.TB, address string) *pinger {
+	tb.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
+	tb.Cleanup(func() { _ = conn.Close() })
 	return &pinger{conn: conn}
 }
 
@@ -85,7 +84,7 @@ func benchmark(b *testing.B, address string) {
 	b.RunParallel(func(pb *testing.PB) {
 		p := newPinger(b, address)
 		for pb.Next() {
-			if err := p.do(); err != nil && err != io.EOF {
+			if err := p.do(); err != nil {
 				b.Error(err)
 				return
 			}

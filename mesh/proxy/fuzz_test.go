@@ -27,14 +27,14 @@ func exchange(t *testing.T, address, raw string) (int, *seen) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	_, _ = io.WriteString(conn, raw)
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return 0, nil
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	if res.Header.Get("X-Instance") == "" {
 		return res.StatusCode, nil
 	}
@@ -116,8 +116,10 @@ func FuzzAgainstDirect(f *testing.F) {
 				delete(want.Header, http.CanonicalHeaderKey(strings.Trim(name, " \t")))
 			}
 		}
-		for _, name := range []string{"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
-			"Knative-Serving-Revision", "Knative-Serving-Namespace"} {
+		for _, name := range []string{
+			"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
+			"Knative-Serving-Revision", "Knative-Serving-Namespace",
+		} {
 			delete(want.Header, name)
 			delete(got.Header, name)
 		}

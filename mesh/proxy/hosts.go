@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"hash/maphash"
+	"maps"
 	"slices"
 	"strings"
 
@@ -39,9 +40,7 @@ func (t *hostTable) with(changes map[hostKey]*virtualHost) *hostTable {
 		if !copied[i] {
 			copied[i] = true
 			shard := make(map[hostKey]*virtualHost, len(next.shards[i])+1)
-			for k, v := range next.shards[i] {
-				shard[k] = v
-			}
+			maps.Copy(shard, next.shards[i])
 			next.shards[i] = shard
 		}
 		if strings.HasPrefix(key.host, "*.") {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -85,9 +86,7 @@ func (ls *listeners) try(upserts []*config.Listener, removed []string) error {
 		return errors.New("the proxy is stopping")
 	}
 	wanted := make(map[string]*config.Listener, len(ls.wanted)+len(upserts))
-	for name, l := range ls.wanted {
-		wanted[name] = l
-	}
+	maps.Copy(wanted, ls.wanted)
 	for _, name := range removed {
 		delete(wanted, name)
 	}

@@ -40,7 +40,7 @@ func (h *harness) send(ctx context.Context, method, host, path, body string) <-c
 			out <- result{err: err}
 			return
 		}
-		defer res.Body.Close()
+		defer func() { _ = res.Body.Close() }()
 		got, err := io.ReadAll(res.Body)
 		out <- result{res.StatusCode, string(got), err}
 	}()
@@ -134,7 +134,7 @@ func TestQueueIsBounded(t *testing.T) {
 	second := h.send(t.Context(), http.MethodGet, "full.test", "/", "")
 	eventually(t, "both parked", func() bool { return h.Waiting(b.GetName()) == 2 })
 	res, body := h.get("full.test", "/")
-	if res.StatusCode != 503 || res.Header.Get("Retry-After") != "1" || body != "pending request queue full\n" {
+	if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") != "1" || body != "pending request queue full\n" {
 		t.Errorf("got %d %q %v", res.StatusCode, body, res.Header)
 	}
 	h.endpoints(b.GetName(), server(t, text("ok")))
@@ -466,7 +466,7 @@ func TestServeLocal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	returned := make(chan struct{})
 	go func() {
 		defer close(returned)
@@ -488,6 +488,7 @@ func TestServeLocal(t *testing.T) {
 		if body, _ := io.ReadAll(res.Body); string(body) != "local" {
 			t.Errorf("got %q", body)
 		}
+		_ = res.Body.Close()
 	}
 	select {
 	case <-returned:

@@ -31,15 +31,15 @@ type harness struct {
 	client   *http.Client
 }
 
-func start(t testing.TB) *harness {
-	t.Helper()
+func start(tb testing.TB) *harness {
+	tb.Helper()
 	registry := prometheus.NewRegistry()
 	metrics, err := telemetry.NewMetrics(registry)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	h := &harness{t: t, metrics: metrics, registry: registry}
+	h := &harness{t: tb, metrics: metrics, registry: registry}
 	h.Proxy = proxy.New(proxy.Options{
 		Metrics: metrics, Reporter: telemetry.NewReporter("test", nil, log), DrainTimeout: 5 * time.Second, Log: log,
 	})
@@ -52,12 +52,12 @@ func start(t testing.TB) *harness {
 	go func() {
 		defer close(ended)
 		if err := h.Run(ctx); err != nil {
-			t.Errorf("Run: %v", err)
+			tb.Errorf("Run: %v", err)
 		}
 	}()
 	transport := &http.Transport{MaxIdleConnsPerHost: 100, DisableCompression: true}
 	h.client = &http.Client{Transport: transport}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		transport.CloseIdleConnections()
 		cancel()
 		<-ended
@@ -114,14 +114,14 @@ func revision(name string) *config.Backend {
 }
 
 // server serves HTTP/1.1 and HTTP/2 with prior knowledge and returns its address.
-func server(t testing.TB, handler http.Handler) string {
-	t.Helper()
+func server(tb testing.TB, handler http.Handler) string {
+	tb.Helper()
 	s := httptest.NewUnstartedServer(handler)
 	s.Config.Protocols = new(http.Protocols)
 	s.Config.Protocols.SetHTTP1(true)
 	s.Config.Protocols.SetUnencryptedHTTP2(true)
 	s.Start()
-	t.Cleanup(s.Close)
+	tb.Cleanup(s.Close)
 	return s.Listener.Addr().String()
 }
 
@@ -135,29 +135,36 @@ func (h *harness) request(method, host, path string, body io.Reader) *http.Reque
 	return r
 }
 
-// do sends a request and returns the response with its body read.
-func (h *harness) do(r *http.Request) (*http.Response, string) {
+// answer is a response without its body.
+type answer struct {
+	StatusCode      int
+	ContentLength   int64
+	Header, Trailer http.Header
+}
+
+// do sends a request and returns the response and its body.
+func (h *harness) do(r *http.Request) (a answer, body string) {
 	h.t.Helper()
 	res, err := h.client.Do(r)
 	if err != nil {
 		h.t.Fatalf("%s %s: %v", r.Method, r.URL, err)
 	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
+	defer func() { _ = res.Body.Close() }()
+	all, err := io.ReadAll(res.Body)
 	if err != nil {
 		h.t.Fatalf("%s %s: reading body: %v", r.Method, r.URL, err)
 	}
-	return res, string(body)
+	return answer{res.StatusCode, res.ContentLength, res.Header, res.Trailer}, string(all)
 }
 
-func (h *harness) get(host, path string) (*http.Response, string) {
+func (h *harness) get(host, path string) (a answer, body string) {
 	h.t.Helper()
 	return h.do(h.request(http.MethodGet, host, path, nil))
 }
 
 // eventually polls until the condition holds.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, condition func() bool) {
+	tb.Helper()
 	ticker := time.NewTicker(500 * time.Microsecond)
 	defer ticker.Stop()
 	deadline := time.After(10 * time.Second)
@@ -165,7 +172,7 @@ func eventually(t testing.TB, what string, condition func() bool) {
 		select {
 		case <-ticker.C:
 		case <-deadline:
-			t.Fatalf("%s: not within 10 s", what)
+			tb.Fatalf("%s: not within 10 s", what)
 		}
 	}
 }
@@ -271,7 +278,7 @@ func TestParkedUntilEndpoint(t *testing.T) {
 				answers <- err.Error()
 				return
 			}
-			defer res.Body.Close()
+			defer func() { _ = res.Body.Close() }()
 			body, _ := io.ReadAll(res.Body)
 			answers <- string(body)
 		}()

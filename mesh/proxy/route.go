@@ -64,7 +64,7 @@ func compileHost(route string, v *config.VirtualHost, get func(name string) *bac
 				backend: get(s.GetBackend()), set: compileHeaders(s.GetSetHeaders()), upTo: compiled.total,
 			})
 		}
-		compiled.position.Store(rand.Uint64())
+		compiled.position.Store(rand.Uint64()) //nolint:gosec // any start will do
 		host.rules = append(host.rules, compiled)
 	}
 	return host

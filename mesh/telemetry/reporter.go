@@ -66,7 +66,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 		begun := time.Now()
 		err := r.stream(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of ctx is the one good end of a stream
 		}
 		r.log.Debug("load report stream ended", "error", err)
 		if time.Since(begun) > maxRetry {

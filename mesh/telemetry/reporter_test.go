@@ -76,7 +76,7 @@ func TestReporter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	metrics, err := telemetry.NewMetrics(prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
