@@ -481,14 +481,9 @@ func TestServeLocal(t *testing.T) {
 	in := bufio.NewReader(conn)
 	for range 2 {
 		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: local.default\r\n\r\n")
-		res, err := http.ReadResponse(in, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if body, _ := io.ReadAll(res.Body); string(body) != "local" {
+		if _, body, _ := readResponse(t, in); body != "local" {
 			t.Errorf("got %q", body)
 		}
-		_ = res.Body.Close()
 	}
 	select {
 	case <-returned:

@@ -37,6 +37,21 @@ func (h *harness) dial(t *testing.T) net.Conn {
 	return conn
 }
 
+// readResponse reads one response from a raw connection; closes is whether it is the last one there.
+func readResponse(t *testing.T, in *bufio.Reader) (status int, body string, closes bool) {
+	t.Helper()
+	res, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	all, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(all), res.Close
+}
+
 // rawServer accepts connections and gives each to handle, which gets a reader past the request's header.
 func rawServer(t *testing.T, handle func(conn net.Conn, in *bufio.Reader, head string)) string {
 	t.Helper()
@@ -218,13 +233,8 @@ func TestRequestTrailers(t *testing.T) {
 	}))
 	conn := h.dial(t)
 	_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: trailers.test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\nX-Unannounced: 2\r\n\r\n")
-	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, _ := io.ReadAll(res.Body)
-	if got := string(body); got != "1 2" {
-		t.Errorf("got %q", got)
+	if _, body, _ := readResponse(t, bufio.NewReader(conn)); body != "1 2" {
+		t.Errorf("got %q", body)
 	}
 }
 
@@ -248,23 +258,15 @@ func TestExpectContinue(t *testing.T) {
 		}
 		_, _ = in.ReadString('\n')
 		_, _ = io.WriteString(conn, "hello")
-		res, err := http.ReadResponse(in, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if body, _ := io.ReadAll(res.Body); string(body) != "hello" {
+		if _, body, _ := readResponse(t, in); body != "hello" {
 			t.Errorf("got %q", body)
 		}
 	})
 	t.Run("refused", func(t *testing.T) {
 		conn := h.dial(t)
 		_, _ = io.WriteString(conn, "POST /refuse HTTP/1.1\r\nHost: expect.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
-		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if res.StatusCode != http.StatusExpectationFailed {
-			t.Errorf("got %d: the client was asked for a body that nobody wants", res.StatusCode)
+		if status, _, _ := readResponse(t, bufio.NewReader(conn)); status != http.StatusExpectationFailed {
+			t.Errorf("got %d: the client was asked for a body that nobody wants", status)
 		}
 	})
 }
@@ -285,13 +287,8 @@ func TestEarlyResponse(t *testing.T) {
 			conn := h.dial(t)
 			in := bufio.NewReader(conn)
 			_, _ = io.WriteString(conn, "POST /first HTTP/1.1\r\nHost: early.test\r\n"+framing+"\r\n\r\n")
-			res, err := http.ReadResponse(in, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, err := io.ReadAll(res.Body)
-			if res.StatusCode != http.StatusRequestEntityTooLarge || string(body) != "big" || err != nil || !res.Close {
-				t.Errorf("got %d %q, %v, close %v", res.StatusCode, body, err, res.Close)
+			if status, body, closes := readResponse(t, in); status != http.StatusRequestEntityTooLarge || body != "big" || !closes {
+				t.Errorf("got %d %q, close %v", status, body, closes)
 			}
 			_, _ = io.WriteString(conn, "GET /smuggled HTTP/1.1\r\nHost: early.test\r\n\r\n")
 			if rest, _ := io.ReadAll(in); len(rest) > 0 {
@@ -390,35 +387,27 @@ func TestGRPCShapes(t *testing.T) {
 	empty.Activation = nil
 	h.backend(empty)
 	h.route("empty.test", empty.GetName())
-	client := h.h2(t)
-	post := func(host, path string) *http.Response {
+	h.client = h.h2(t)
+	post := func(host, path string) (answer, string) {
 		r := h.request(http.MethodPost, host, path, strings.NewReader("message"))
 		r.Header.Set("Content-Type", "application/grpc")
 		r.Header.Set("Te", "trailers")
-		res, err := client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = res.Body.Close() })
-		return res
+		return h.do(r)
 	}
-	res := post("grpc.test", "/")
-	if body, _ := io.ReadAll(res.Body); string(body) != "message" {
+	res, body := post("grpc.test", "/")
+	if body != "message" {
 		t.Errorf("body %q", body)
 	}
 	if diff := cmp.Diff(http.Header{"Grpc-Status": {"0"}, "Grpc-Message": {"fine"}}, res.Trailer); diff != "" {
 		t.Errorf("trailers (-want +got):\n%s", diff)
 	}
-	res = post("grpc.test", "/only")
-	if body, _ := io.ReadAll(res.Body); len(body) > 0 || res.Header.Get("Grpc-Status") != "5" || res.Header["Content-Length"] != nil {
+	if res, body := post("grpc.test", "/only"); body != "" || res.Header.Get("Grpc-Status") != "5" || res.Header["Content-Length"] != nil {
 		t.Errorf("trailers only: %q %v", body, res.Header)
 	}
-	res = post("empty.test", "/")
-	if res.StatusCode != http.StatusOK || res.Header.Get("Grpc-Status") != "14" {
+	if res, _ := post("empty.test", "/"); res.StatusCode != http.StatusOK || res.Header.Get("Grpc-Status") != "14" {
 		t.Errorf("no instance: %d %v", res.StatusCode, res.Header)
 	}
-	res = post("unknown.test", "/")
-	if res.StatusCode != http.StatusOK || res.Header.Get("Grpc-Status") != "12" {
+	if res, _ := post("unknown.test", "/"); res.StatusCode != http.StatusOK || res.Header.Get("Grpc-Status") != "12" {
 		t.Errorf("no service: %d %v", res.StatusCode, res.Header)
 	}
 }
