@@ -438,6 +438,7 @@ func TestWebSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
+	_ = res.Body.Close()
 	if res.Header.Get("X-Extra") != "1" {
 		t.Errorf("handshake header: %v", res.Header)
 	}
