@@ -10,6 +10,7 @@ KUBE    := v1.36.3
 KUBE_LDFLAGS := -X k8s.io/component-base/version.gitVersion=$(KUBE) -X k8s.io/component-base/version.gitMajor=1 \
 	-X k8s.io/component-base/version.gitMinor=36 -X k8s.io/client-go/pkg/version.gitVersion=$(KUBE) \
 	-X k8s.io/client-go/pkg/version.gitMajor=1 -X k8s.io/client-go/pkg/version.gitMinor=36
+# No -trimpath: with it, Kubernetes would be compiled once for the binary and once more for the tests.
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 export GOTOOLCHAIN := local
@@ -23,9 +24,9 @@ runtime:
 	@hack/runtime.sh
 
 build: runtime ## build bin/weft, bin/weft-proxy and bin/weft-shim (the first time takes 6-8 minutes on 2 cores)
-	@hack/step.sh "building weft-shim" go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/weft-shim ./cmd/shim
-	@hack/step.sh "building weft-proxy" go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/weft-proxy ./cmd/proxy
-	@hack/step.sh "building weft (with Kubernetes $(KUBE))" go build -trimpath -ldflags '$(LDFLAGS) $(KUBE_LDFLAGS)' -o $(BIN)/weft ./cmd/weft
+	@hack/step.sh "building weft-shim" go build -ldflags '$(LDFLAGS)' -o $(BIN)/weft-shim ./cmd/shim
+	@hack/step.sh "building weft-proxy" go build -ldflags '$(LDFLAGS)' -o $(BIN)/weft-proxy ./cmd/proxy
+	@hack/step.sh "building weft (with Kubernetes $(KUBE))" go build -ldflags '$(LDFLAGS) $(KUBE_LDFLAGS)' -o $(BIN)/weft ./cmd/weft
 
 demo: build ## start the platform, deploy samples/hello, show it cold, warm, split and at zero
 	@PATH="$(BIN):$$PATH" hack/demo.sh

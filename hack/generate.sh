@@ -4,4 +4,4 @@ set -euo pipefail
 cd "$(dirname "$0")"
 go run ./protogen .. mesh/config/mesh.proto mesh/telemetry/load.proto
 cd crdgen
-go run . ../../config/crd
+go run . -out ../../config/crd

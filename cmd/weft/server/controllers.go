@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/go-logr/logr"
@@ -69,7 +70,9 @@ func (p *platform) addControllers(ctx context.Context, mgr manager.Manager, log 
 	}); err != nil {
 		return nil, nil, err
 	}
-	routes, err := knative.AddToManager(mgr, p.mesh, knative.Options{})
+	routes, err := knative.AddToManager(mgr, p.mesh, knative.Options{Naming: knative.Naming{
+		TagName: func(route, tag string) (string, error) { return store.Load().Network.TagName(route, tag) },
+	}})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -93,7 +96,12 @@ const localGatewayPort = 80
 // listeners are the gateway's, one per address, and the cluster-local one on the bridge.
 func (p *platform) listeners() []*meshconfig.Listener {
 	var listeners []*meshconfig.Listener
-	for i, address := range p.Settings.GatewayAddresses() {
+	addresses := p.Settings.GatewayAddresses()
+	if !slices.ContainsFunc(addresses, netip.Addr.IsUnspecified) {
+		// Pods resolve public hosts to the bridge, where the loopback addresses of the machine do not reach.
+		addresses = append(addresses, p.Settings.Gateway())
+	}
+	for i, address := range addresses {
 		listeners = append(listeners, &meshconfig.Listener{
 			Name: "gateway-http-" + strconv.Itoa(i), Address: address.String(), Port: uint32(p.Settings.HTTPPort),
 			Protocol: meshconfig.Listener_HTTP, Visibility: meshconfig.Visibility_EXTERNAL,
