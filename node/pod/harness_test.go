@@ -40,11 +40,15 @@ type harness struct {
 	pod       *v1.Pod
 }
 
-func newHarness(t *testing.T, pod *v1.Pod) *harness {
+// newHarness returns a harness for a pod; prepare changes the API in memory before anything uses it.
+func newHarness(t *testing.T, pod *v1.Pod, prepare ...func(*fake.Clientset)) *harness {
 	t.Helper()
 	h := &harness{
 		t: t, client: fake.NewClientset(pod), runtime: &containertest.Fake{}, images: &fakeImages{}, sandboxes: &fakeSandboxes{},
 		events: record.NewFakeRecorder(1000), pod: pod,
+	}
+	for _, f := range prepare {
+		f(h.client)
 	}
 	objects := object.New(object.Options{Client: h.client})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -2,14 +2,20 @@ package pod
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	kubetesting "k8s.io/client-go/testing"
 
 	"github.com/weft-dev/weft/node/container"
 	"github.com/weft-dev/weft/node/container/containertest"
@@ -383,4 +389,49 @@ func TestWorkerProbes(t *testing.T) {
 	close(alive)
 	h.awaitEvent("Warning Unhealthy Liveness probe failed: I am not well")
 	h.await("restart", func() bool { return h.status().ContainerStatuses[0].RestartCount > 0 })
+}
+
+func TestWorkerWritesTheStatusUntilItWorks(t *testing.T) {
+	t.Parallel()
+	var tries atomic.Int32
+	h := newHarness(t, testPod(), func(c *fake.Clientset) {
+		c.PrependReactor("patch", "pods", func(kubetesting.Action) (bool, runtime.Object, error) {
+			return tries.Add(1) <= 2, nil, apierrors.NewInternalError(errors.New("not now"))
+		})
+	})
+	h.start()
+	h.await("readiness", h.ready)
+	if got := tries.Load(); got != 3 {
+		t.Errorf("the status was written %d times, want two failures and one success", got)
+	}
+}
+
+func TestWorkerEndsPodsThatAreActiveForTooLong(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, testPod(func(p *v1.Pod) { p.Spec.ActiveDeadlineSeconds = new(int64(1)) }))
+	h.start()
+	h.await("failure", func() bool { return h.status().Phase == v1.PodFailed && len(h.runtime.Running()) == 0 })
+	if s := h.status(); s.Reason != "DeadlineExceeded" || s.Message != "Pod was active on the node longer than the specified deadline" {
+		t.Errorf("reason %q, message %q", s.Reason, s.Message)
+	}
+}
+
+func TestWorkerRunsPostStartBeforeReadiness(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, testPod(func(p *v1.Pod) {
+		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PostStart: &v1.LifecycleHandler{Exec: &v1.ExecAction{Command: []string{"warm"}}}}
+	}))
+	var failed atomic.Bool
+	h.runtime.OnExec(func(context.Context, string, container.ExecOptions) (int, error) {
+		if failed.CompareAndSwap(false, true) {
+			return 1, nil
+		}
+		return 0, nil
+	})
+	h.start()
+	h.await("readiness after the second attempt", h.ready)
+	if s := h.status().ContainerStatuses[0]; s.RestartCount != 1 {
+		t.Errorf("%d restarts, want one for the hook that failed", s.RestartCount)
+	}
+	h.awaitEvent("Warning FailedPostStartHook PostStartHook failed")
 }
