@@ -27,7 +27,7 @@ type Options struct {
 	Step func(name string, took time.Duration)
 	// Ready is called once, when requests can be served.
 	Ready func()
-	// Stopping is called once, when an orderly stop begins.
+	// Stopping is called once, when the end of ctx begins an orderly stop.
 	Stopping func()
 	Log      *slog.Logger
 }
@@ -54,7 +54,9 @@ func Run(ctx context.Context, opts Options) (err error) {
 		mesh:    distribute.New(distribute.Options{Logger: opts.Log.With("component", "distribute")}),
 	}
 	defer func() {
-		opts.Stopping()
+		if errors.Is(context.Cause(ctx), context.Canceled) {
+			opts.Stopping()
+		}
 		err = errors.Join(err, p.parts.stopAll())
 	}()
 	if err := p.start(ctx); err != nil {
