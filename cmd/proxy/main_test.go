@@ -54,32 +54,18 @@ func TestRun(t *testing.T) {
 	go func() {
 		ended <- run(ctx, config{control: "unix://" + filepath.Join(dir, "none.sock"), node: "n", adminSocket: admin, metricsAddress: "127.0.0.1:0"}, &logs)
 	}()
-	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", admin)
-	}}}
+	client := adminClient(admin)
 	defer client.CloseIdleConnections()
-	get := func(path string) int {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://proxy"+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res, err := client.Do(r)
-		if err != nil {
-			return 0
-		}
-		defer func() { _ = res.Body.Close() }()
-		return res.StatusCode
-	}
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	for deadline := time.After(10 * time.Second); get("/healthz") != http.StatusOK; {
+	for deadline := time.After(10 * time.Second); status(t, client, "/healthz") != http.StatusOK; {
 		select {
 		case <-ticker.C:
 		case <-deadline:
 			t.Fatal("no answer within 10 s")
 		}
 	}
-	if got := get("/ready"); got != http.StatusServiceUnavailable {
+	if got := status(t, client, "/ready"); got != http.StatusServiceUnavailable {
 		t.Errorf("ready without configuration: %d", got)
 	}
 	cancel()
