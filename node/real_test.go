@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -68,7 +69,9 @@ func newMachine(t *testing.T) *machine {
 	})
 	t.Cleanup(func() {
 		m.stop()
-		if err := sandbox.RemoveAll(context.WithoutCancel(t.Context()), m.instance); err != nil {
+		ctx := context.WithoutCancel(t.Context())
+		options := container.Options{Instance: m.instance, ShimPath: filepath.Join(built(), "weft-shim")}
+		if err := errors.Join(container.RemoveAll(ctx, options), sandbox.RemoveAll(ctx, m.instance)); err != nil {
 			t.Error(err)
 		}
 	})
