@@ -65,7 +65,8 @@ The exit code is 1 when the platform does not run.`,
 func printStatus(out io.Writer, r status.Report) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+		// Errors stay with the writer and come out of Flush.
+		_, _ = fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...))
 	}
 	row("weft", "%s", processLine(r.Weft))
 	row("weft-proxy", "%s", processLine(r.Proxy))

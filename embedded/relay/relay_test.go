@@ -99,7 +99,7 @@ func TestRelayClosesConnectionsWhenItStops(t *testing.T) {
 		t.Errorf("read %d bytes from a relay that has stopped", n)
 	}
 	if conn, err := net.Dial("tcp4", address); err == nil {
-		conn.Close()
+		_ = conn.Close()
 		t.Error("the relay still accepts")
 	}
 }

@@ -17,7 +17,7 @@ func serveControl(ctx context.Context, path string, register func(*grpc.Server))
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("removing old control socket: %w", err)
 	}
-	listener, err := listenPrivate(path)
+	listener, err := listenPrivate(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -32,9 +32,9 @@ func serveControl(ctx context.Context, path string, register func(*grpc.Server))
 	return nil
 }
 
-func listenPrivate(path string) (net.Listener, error) {
+func listenPrivate(ctx context.Context, path string) (net.Listener, error) {
 	// The directory is closed to others; the mode is for those who open it up.
-	listener, err := net.Listen("unix", path)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listening on control socket: %w", err)
 	}
