@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -39,6 +41,8 @@ changes another cluster by accident; --kubeconfig as an argument overrides that.
 }
 
 func runKubectl(cmd *cobra.Command, i instance.Instance, args []string) error {
+	// kubectl looks after its own signals: port-forward and logs -f end by them, and would not if weft caught them first.
+	signal.Reset(os.Interrupt, syscall.SIGTERM)
 	if !namesCluster(args) {
 		if err := checkKubeconfig(i); err != nil {
 			return err

@@ -89,7 +89,8 @@ func TestCrashOfAContainer(t *testing.T) {
 	t.Parallel()
 	u := newUser(t, shared)
 	s := u.deploy("fragile", annotate("min-scale", "1"))
-	_, _ = u.get(s.Status.URL, "/exit?code=3")
+	// POST, because the proxy sends an idempotent request that got no answer once more.
+	_, _ = u.do(t.Context(), http.MethodPost, s.Status.URL, "/exit?code=3", nil)
 	u.wait(30*time.Second, "the container is restarted", func() error {
 		pods := u.pods("fragile")
 		if len(pods) != 1 || len(pods[0].Status.ContainerStatuses) != 1 {

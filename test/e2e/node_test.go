@@ -44,7 +44,7 @@ func TestLogsExecAndPortForward(t *testing.T) {
 	if err := following.Start(); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = u.get(s.Status.URL, "/exit?code=0")
+	_, _ = u.do(t.Context(), http.MethodPost, s.Status.URL, "/exit?code=0", nil)
 	if err := following.Wait(); err != nil {
 		t.Errorf("logs -f: %v", err)
 	}
