@@ -23,7 +23,7 @@ import (
 
 // settle is how long the status of a revision that has just been woken may wait: most are Active by then, and meanwhile the API
 // server has the instances to start.
-const settle = 250 * time.Millisecond
+const settle = time.Second
 
 // Reconciler follows PodAutoscalers: it tells the Scaler what the API server knows, and the API server what the Scaler wants.
 type Reconciler struct {

@@ -41,7 +41,7 @@ type Objects interface {
 const (
 	DefaultBackoffBase   = 10 * time.Second
 	DefaultBackoffMax    = 5 * time.Minute
-	DefaultStatusDelay   = 300 * time.Millisecond
+	DefaultStatusDelay   = time.Second
 	DefaultClusterDomain = "cluster.local"
 )
 

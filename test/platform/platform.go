@@ -15,12 +15,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/clientcmd"
 	autoscalingv1alpha1 "knative.dev/serving/pkg/apis/autoscaling/v1alpha1"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -48,13 +50,11 @@ type Platform struct {
 }
 
 // Start starts a platform whose networks are chosen by index, so that several can run beside each other.
-// The binaries are those in $WEFT_BIN, or in bin/ of the repository when a test of a folder two levels deep runs.
+// The binaries are those in $WEFT_BIN, or in bin/ of the repository.
 func Start(name string, index int) (*Platform, error) {
-	bin := os.Getenv("WEFT_BIN")
-	if bin == "" {
-		bin = filepath.Join("..", "..", "bin")
-	}
-	bin, err := filepath.Abs(bin)
+	// controller-runtime complains when its client logs a warning of the API server and nobody has said where to.
+	ctrl.SetLogger(logr.Discard())
+	bin, err := binaries()
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +86,23 @@ func Start(name string, index int) (*Platform, error) {
 		return nil, errors.Join(err, p.Destroy())
 	}
 	return p, nil
+}
+
+// binaries is $WEFT_BIN, or bin/ of the repository that the working directory is in.
+func binaries() (string, error) {
+	if bin := os.Getenv("WEFT_BIN"); bin != "" {
+		return filepath.Abs(bin)
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "Makefile")); err == nil {
+			return filepath.Join(dir, "bin"), nil
+		}
+	}
+	return "", errors.New("no repository above the working directory; set WEFT_BIN to the directory of the binaries")
 }
 
 // freePorts asks the kernel for ports that nothing listens on.

@@ -36,10 +36,10 @@ func listenPrivate(ctx context.Context, path string) (net.Listener, error) {
 	// The directory is closed to others; the mode is for those who open it up.
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("listening on control socket: %w", err)
+		return nil, fmt.Errorf("listening on socket %q: %w", path, err)
 	}
 	if err := os.Chmod(path, syscall.S_IRUSR|syscall.S_IWUSR); err != nil {
-		return nil, errors.Join(fmt.Errorf("closing control socket to others: %w", err), listener.Close())
+		return nil, errors.Join(fmt.Errorf("closing socket %q to others: %w", path, err), listener.Close())
 	}
 	return listener, nil
 }

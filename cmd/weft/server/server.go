@@ -70,6 +70,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 	}
 	opts.Ready()
 	steady()
+	p.parts.start("memory", reclaim)
 	<-ctx.Done()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
@@ -91,6 +92,7 @@ func (p *platform) start(ctx context.Context) error {
 		return err
 	}
 	p.control = control
+	p.parts.start("debug socket", func(ctx context.Context) error { return serveDebug(ctx, p.Settings.Path("run", "debug.sock")) })
 	p.parts.start("control plane", control.Run)
 	if err := wait(ctx, control.Ready()); err != nil {
 		return err
