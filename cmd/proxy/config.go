@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/weft-dev/weft/mesh/proxy"
@@ -19,7 +20,7 @@ type config struct {
 	dnsAddress, dnsDomain                      string
 	gatewayAddress                             string
 	localPort                                  uint
-	captureTCP, captureUDP                     string
+	captureTCP                                 string
 	drainTimeout                               time.Duration
 	logLevel                                   slog.Level
 }
@@ -34,12 +35,11 @@ func parse(args []string, out io.Writer) (config, error) {
 	flags.StringVar(&c.node, "node", hostname, "name of this proxy to the control plane")
 	flags.StringVar(&c.adminSocket, "admin-socket", "", "path of the unix socket for the supervisor; empty for none")
 	flags.StringVar(&c.metricsAddress, "metrics-address", "127.0.0.1:9090", "address of /metrics; empty for none")
-	flags.StringVar(&c.dnsAddress, "dns-address", "", "address of the DNS server for pods; empty for none")
+	flags.StringVar(&c.dnsAddress, "dns-address", "", "addresses of the DNS server, separated by commas; empty for none")
 	flags.StringVar(&c.dnsDomain, "dns-domain", "localhost", "domain of public hosts, answered with the gateway address")
 	flags.StringVar(&c.gatewayAddress, "gateway-address", "", "address at which pods reach this proxy")
 	flags.UintVar(&c.localPort, "local-port", 80, "port of the cluster-local listener at the gateway address")
 	flags.StringVar(&c.captureTCP, "capture-tcp", "", "address that TCP connections to cluster IPs are redirected to; empty for none")
-	flags.StringVar(&c.captureUDP, "capture-udp", "", "accepted and not used: datagrams are captured at the cluster IPs themselves")
 	flags.DurationVar(&c.drainTimeout, "drain-timeout", proxy.DefaultDrainTimeout, "how long requests may go on after SIGTERM")
 	flags.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	if err := flags.Parse(args); err != nil {
@@ -66,9 +66,10 @@ func (c config) validate() error {
 	if c.localPort > 65535 {
 		return fmt.Errorf("reading --local-port: %d is out of range", c.localPort)
 	}
-	for flag, address := range map[string]string{
-		"--metrics-address": c.metricsAddress, "--dns-address": c.dnsAddress, "--capture-tcp": c.captureTCP, "--capture-udp": c.captureUDP,
-	} {
+	if _, err := c.dnsAddresses(); err != nil {
+		return err
+	}
+	for flag, address := range map[string]string{"--metrics-address": c.metricsAddress, "--capture-tcp": c.captureTCP} {
 		if address == "" {
 			continue
 		}
@@ -77,4 +78,20 @@ func (c config) validate() error {
 		}
 	}
 	return nil
+}
+
+// dnsAddresses are where the DNS server listens.
+func (c config) dnsAddresses() ([]netip.AddrPort, error) {
+	if c.dnsAddress == "" {
+		return nil, nil
+	}
+	var addresses []netip.AddrPort
+	for text := range strings.SplitSeq(c.dnsAddress, ",") {
+		address, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return nil, fmt.Errorf("reading --dns-address: %w", err)
+		}
+		addresses = append(addresses, address)
+	}
+	return addresses, nil
 }

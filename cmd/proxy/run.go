@@ -77,8 +77,12 @@ func run(ctx context.Context, cfg config, logs io.Writer) error {
 	})
 	group.Go(func() error { return reporter.Run(rest) })
 	appliers := appliers{dataPlane}
-	if cfg.dnsAddress != "" {
-		server := nameServer(cfg, log)
+	names, err := cfg.dnsAddresses()
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		server := nameServer(cfg, names, log)
 		appliers = append(appliers, server)
 		group.Go(func() error { return server.Run(rest) })
 	}
@@ -122,9 +126,9 @@ func (a appliers) Apply(typeURL string, upserts []meshconfig.Resource, removed [
 	return nil
 }
 
-func nameServer(cfg config, log *slog.Logger) *dns.Server {
+func nameServer(cfg config, listen []netip.AddrPort, log *slog.Logger) *dns.Server {
 	return dns.New(dns.Options{
-		Listen: []netip.AddrPort{netip.MustParseAddrPort(cfg.dnsAddress)}, Domain: cfg.dnsDomain,
+		Listen: listen, Domain: cfg.dnsDomain,
 		Gateway: netip.MustParseAddr(cfg.gatewayAddress), Logger: log.With("component", "dns"),
 	})
 }

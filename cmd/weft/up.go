@@ -26,6 +26,7 @@ type upFlags struct {
 	podCIDR    string
 	svcCIDR    string
 	proxyAddr  string
+	hostDNS    string
 	detach     bool
 	logLevel   slog.Level
 	flagValues *pflag.FlagSet
@@ -80,6 +81,8 @@ func (f *upFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.svcCIDR, "service-cidr", s.ServiceCIDR.String(), "network of the cluster IPs")
 	fs.StringVar(&f.proxyAddr, "proxy-address", "",
 		"address on which the gateway listens (default loopback for the domain localhost, all addresses for any other)")
+	fs.StringVar(&f.hostDNS, "host-dns", "",
+		"address, as IP:PORT, on which the pods' DNS server also answers this machine, for example 127.0.0.1:5353 (default only on the bridge)")
 	fs.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least severe messages to print: debug, info, warn or error")
 }
 
@@ -102,23 +105,13 @@ func (f *upFlags) resolve(stateDir string) (settings.Settings, error) {
 	set(given("https-port"), &s.HTTPSPort, f.settings.HTTPSPort)
 	set(given("api-port"), &s.APIPort, f.settings.APIPort)
 	set(given("metrics-port"), &s.MetricsPort, f.settings.MetricsPort)
-	if given("pod-cidr") {
-		if s.PodCIDR, err = netip.ParsePrefix(f.podCIDR); err != nil {
-			return s, fmt.Errorf("--pod-cidr: %w", err)
-		}
-	}
-	if given("service-cidr") {
-		if s.ServiceCIDR, err = netip.ParsePrefix(f.svcCIDR); err != nil {
-			return s, fmt.Errorf("--service-cidr: %w", err)
-		}
-	}
-	if given("proxy-address") {
-		s.ProxyAddress = netip.Addr{}
-		if f.proxyAddr != "" {
-			if s.ProxyAddress, err = netip.ParseAddr(f.proxyAddr); err != nil {
-				return s, fmt.Errorf("--proxy-address: %w", err)
-			}
-		}
+	if err := errors.Join(
+		read(given, "pod-cidr", f.podCIDR, &s.PodCIDR, netip.ParsePrefix),
+		read(given, "service-cidr", f.svcCIDR, &s.ServiceCIDR, netip.ParsePrefix),
+		read(given, "proxy-address", f.proxyAddr, &s.ProxyAddress, netip.ParseAddr),
+		read(given, "host-dns", f.hostDNS, &s.HostDNS, netip.ParseAddrPort),
+	); err != nil {
+		return s, err
 	}
 	if known {
 		if err := s.CheckChange(earlier); err != nil {
@@ -132,6 +125,22 @@ func set[T any](given bool, to *T, value T) {
 	if given {
 		*to = value
 	}
+}
+
+// read parses the text of a flag that was given; an empty text is the zero value.
+func read[T any](given func(string) bool, flag, text string, to *T, parse func(string) (T, error)) error {
+	if !given(flag) {
+		return nil
+	}
+	var value T
+	if text != "" {
+		var err error
+		if value, err = parse(text); err != nil {
+			return fmt.Errorf("--%s: %w", flag, err)
+		}
+	}
+	*to = value
+	return nil
 }
 
 // up runs the platform until ctx ends.

@@ -152,7 +152,7 @@ func (u *user) update(name string, change func(*servingv1.Service)) {
 
 func (u *user) load(name string) (*servingv1.Service, error) {
 	var s servingv1.Service
-	err := u.Kube.Get(u.Context(), client.ObjectKey{Namespace: u.namespace, Name: name}, &s)
+	err := u.Kube.Get(u.Context(), keyOf(u.namespace, name), &s)
 	return &s, err
 }
 
@@ -177,6 +177,26 @@ func conditions(s *servingv1.Service) string {
 		fmt.Fprintf(&b, "%s=%s %s %q; ", c.Type, c.Status, c.Reason, c.Message)
 	}
 	return b.String()
+}
+
+// waitCondition waits for a condition of a service with this status whose reason or message contains text.
+func (u *user) waitCondition(name string, kind apis.ConditionType, status corev1.ConditionStatus, text string) {
+	u.Helper()
+	u.wait(30*time.Second, fmt.Sprintf("%s is %s=%s with %q", name, kind, status, text), func() error {
+		s, err := u.load(name)
+		if err != nil {
+			return err
+		}
+		c := s.Status.GetCondition(kind)
+		if c == nil || c.Status != status || !strings.Contains(c.Reason+": "+c.Message, text) {
+			return fmt.Errorf("conditions %s", conditions(s))
+		}
+		return nil
+	})
+}
+
+func keyOf(namespace, name string) client.ObjectKey {
+	return client.ObjectKey{Namespace: namespace, Name: name}
 }
 
 // pods returns the running pods of a service that are not being deleted.

@@ -16,6 +16,11 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 	"k8s.io/apimachinery/pkg/api/resource"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 )
@@ -90,6 +95,37 @@ func TestHTTP2WithPriorKnowledgeToTheContainer(t *testing.T) {
 	}
 	if got.Proto != "HTTP/2.0" {
 		t.Errorf("the container was asked by %s, want HTTP/2.0", got.Proto)
+	}
+}
+
+func TestGRPCUnaryAndStreaming(t *testing.T) {
+	t.Parallel()
+	u := newUser(t, shared)
+	s := u.deploy("grpc", portName("h2c"), annotate("window", "6s"))
+	u.waitPods(60*time.Second, "grpc", 0)
+	conn, err := grpc.NewClient("passthrough:///"+s.Status.URL.Host, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", u.HTTPPort))
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := grpc_health_v1.NewHealthClient(conn)
+	// The first call finds the service at zero.
+	response, err := client.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	if err != nil || response.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+		t.Errorf("a unary call to a service at zero: %v, %v", response, err)
+	}
+	if _, err := client.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: "unknown"}); status.Code(err) != codes.NotFound {
+		t.Errorf("the status in a trailers-only response is %v, want NotFound", err)
+	}
+	stream, err := client.Watch(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, err := stream.Recv(); err != nil || first.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+		t.Errorf("the first message of a stream that stays open: %v, %v", first, err)
 	}
 }
 

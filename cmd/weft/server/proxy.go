@@ -48,13 +48,17 @@ func (p *platform) proxyArgs() []string {
 	at := func(address netip.Addr, port int) string {
 		return net.JoinHostPort(address.String(), strconv.Itoa(port))
 	}
+	dns := at(gateway, dnsPort)
+	if p.Settings.HostDNS.IsValid() {
+		dns += "," + p.Settings.HostDNS.String()
+	}
 	return []string{
 		"--control=unix://" + p.Settings.ControlSocket(),
 		"--node=" + p.Settings.Name,
 		"--admin-socket=" + p.Settings.ProxyAdminSocket(),
 		"--metrics-address=" + at(netip.AddrFrom4([4]byte{127, 0, 0, 1}), p.Settings.MetricsPort),
 		"--gateway-address=" + gateway.String(),
-		"--dns-address=" + at(gateway, dnsPort),
+		"--dns-address=" + dns,
 		"--dns-domain=" + p.Settings.Domain,
 		"--capture-tcp=" + at(gateway, captureTCPPort),
 		"--drain-timeout=" + drainTimeout.String(),

@@ -42,6 +42,8 @@ type Settings struct {
 	MetricsPort int `json:"metricsPort"`
 	// ProxyAddress is where the gateway listens. When not valid, the domain decides, see GatewayAddresses.
 	ProxyAddress netip.Addr `json:"proxyAddress,omitzero"`
+	// HostDNS is where the DNS server of the pods also listens, for the machine itself. When not valid, only on the bridge.
+	HostDNS netip.AddrPort `json:"hostDNS,omitzero"`
 }
 
 // Default is `weft up` without flags.
@@ -92,6 +94,9 @@ func (s Settings) Ports() []Port {
 	ports := []Port{
 		{Flag: "--api-port", Number: s.APIPort, Address: loopback},
 		{Flag: "--metrics-port", Number: s.MetricsPort, Address: loopback, Proxy: true},
+	}
+	if s.HostDNS.IsValid() {
+		ports = append(ports, Port{Flag: "--host-dns", Number: int(s.HostDNS.Port()), Address: s.HostDNS.Addr(), Proxy: true})
 	}
 	for _, address := range s.GatewayAddresses() {
 		ports = append(ports, Port{Flag: "--http-port", Number: s.HTTPPort, Address: address, Proxy: true})

@@ -14,11 +14,15 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
 func main() {
@@ -111,7 +115,15 @@ func handler() http.Handler {
 	})
 	mux.HandleFunc("/memory", memory)
 	mux.HandleFunc("/websocket", echoWebSocket)
-	return mux
+	calls := grpc.NewServer()
+	grpc_health_v1.RegisterHealthServer(calls, health.NewServer())
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			calls.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // flusher sends each piece on as it comes, so that a test sees whether both directions stream.
