@@ -138,7 +138,8 @@ func waitZero(ctx context.Context, p *platform.Platform, name string) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		state, _ := p.Weft("kubectl", "-n", namespace, "get", "kpa,deployments,pods", "-o", "wide")
+		return fmt.Errorf("waiting for zero: %w\n%s", err, state)
 	}
 	select {
 	case <-time.After(settle):
