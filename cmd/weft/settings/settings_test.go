@@ -17,7 +17,7 @@ import (
 )
 
 func comparePrefixes() cmp.Option {
-	return cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
+	return cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{}, netip.AddrPort{})
 }
 
 func TestSaveAndLoad(t *testing.T) {
