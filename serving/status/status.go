@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,7 +44,8 @@ type pointer[T any] interface {
 // the status, also when decide fails: the conditions then say so. An object that is gone or being deleted is left alone.
 //
 // A conflict that decide meets ends the reconciliation without a word and without a status, which would rest on an old
-// version of what was written. The watch that delivers the newer version brings the reconciler back.
+// version of what was written. The watch that delivers the newer version brings the reconciler back. Neither is there anything to
+// say of an object whose namespace is being deleted: it will be, too.
 func Reconcile[T any, P pointer[T]](
 	ctx context.Context, c client.Client, key client.ObjectKey, decide func(context.Context, P) (reconcile.Result, error),
 ) (reconcile.Result, error) {
@@ -57,7 +59,7 @@ func Reconcile[T any, P pointer[T]](
 	after := P(before.DeepCopy())
 	Begin(after)
 	result, err := decide(ctx, after)
-	if apierrors.IsConflict(err) {
+	if apierrors.IsConflict(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return reconcile.Result{}, nil
 	}
 	return result, errors.Join(err, Write(ctx, c, before, after))

@@ -3,9 +3,11 @@ package status
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -119,6 +121,18 @@ func TestReconcileConflicts(t *testing.T) {
 		c, writes := stored(t, conflict)
 		if _, err := Reconcile(t.Context(), c, key, good); err != nil || *writes != 1 {
 			t.Errorf("error is %v after %d writes, want none after one: the newer version brings us back", err, *writes)
+		}
+	})
+	t.Run("of the namespace that is being deleted", func(t *testing.T) {
+		t.Parallel()
+		c, writes := stored(t, nil)
+		terminating := apierrors.NewForbidden(servingv1.Resource("routes"), key.Name, errors.New("namespace is being terminated"))
+		terminating.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+		_, err := Reconcile(t.Context(), c, key, func(context.Context, *servingv1.Revision) (reconcile.Result, error) {
+			return reconcile.Result{}, fmt.Errorf("creating Route: %w", terminating)
+		})
+		if err != nil || *writes != 0 {
+			t.Errorf("error is %v after %d status writes, want neither: the object goes with its namespace", err, *writes)
 		}
 	})
 	t.Run("anything else is an error", func(t *testing.T) {

@@ -23,7 +23,7 @@ func TestCrashOfTheProxy(t *testing.T) {
 	}
 	u.wait(5*time.Second, "a new proxy answers", func() error {
 		if a, err := u.get(s.Status.URL, "/"); err != nil || a.status != http.StatusOK {
-			return fmt.Errorf("%v %d", err, a.status)
+			return answered(a, err)
 		}
 		return nil
 	})
@@ -37,7 +37,7 @@ func TestCrashOfWeft(t *testing.T) {
 	// Out of the reach of scale to zero, so that the same container must be found again.
 	s := u.deploy("adopted", annotate("min-scale", "1"))
 	cold := u.deploy("cold", annotate("window", "6s"))
-	u.waitPods(60*time.Second, "cold", 0)
+	u.waitZero("cold")
 	before := u.pods("adopted")
 	if len(before) != 1 {
 		t.Fatalf("%d pods before the crash, want 1", len(before))

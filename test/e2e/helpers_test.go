@@ -215,6 +215,19 @@ func (u *user) pods(name string) []corev1.Pod {
 	return live
 }
 
+// waitZero waits until not even a pod that is being deleted is left, so that the next request is a cold one.
+func (u *user) waitZero(name string) {
+	u.Helper()
+	u.wait(90*time.Second, name+" is at zero", func() error {
+		var list corev1.PodList
+		err := u.Kube.List(u.Context(), &list, client.InNamespace(u.namespace), client.MatchingLabels{"serving.knative.dev/service": name})
+		if err == nil && len(list.Items) > 0 {
+			err = fmt.Errorf("%d pods are left", len(list.Items))
+		}
+		return err
+	})
+}
+
 func (u *user) waitPods(limit time.Duration, name string, want int) {
 	u.Helper()
 	u.wait(limit, fmt.Sprintf("%s has %d pods", name, want), func() error {
@@ -230,6 +243,14 @@ type answer struct {
 	status int
 	body   string
 	header http.Header
+}
+
+// answered is the error that an unexpected answer is.
+func answered(a answer, err error) error {
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("status %d, body %q", a.status, a.body)
 }
 
 // get sends one GET to a URL of the platform through its gateway.

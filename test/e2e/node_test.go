@@ -108,7 +108,9 @@ func TestPodSeesItsConfiguration(t *testing.T) {
 		{Name: "BOTH", Value: "$(COLOR)-$(TOKEN)"},
 	}
 	spec.Containers[0].VolumeMounts = []corev1.VolumeMount{
-		{Name: "settings", MountPath: "/etc/settings", ReadOnly: true}, {Name: "keys", MountPath: "/etc/keys", ReadOnly: true}, {Name: "identity", MountPath: "/var/identity", ReadOnly: true},
+		{Name: "settings", MountPath: "/etc/settings", ReadOnly: true},
+		{Name: "keys", MountPath: "/etc/keys", ReadOnly: true},
+		{Name: "identity", MountPath: "/var/identity", ReadOnly: true},
 		{Name: "scratch", MountPath: "/scratch"},
 	}
 	expiry := int64(3600)
@@ -183,7 +185,7 @@ func TestPlainPodsAndServices(t *testing.T) {
 		u.wait(10*time.Second, "a pod reaches the Service by "+host, func() error {
 			a, err := u.get(caller.Status.URL, "/fetch?url=http://"+host+"/")
 			if err != nil || a.body != " plain\n" {
-				return fmt.Errorf("%v %d %q", err, a.status, a.body)
+				return answered(a, err)
 			}
 			return nil
 		})

@@ -102,7 +102,7 @@ func TestGRPCUnaryAndStreaming(t *testing.T) {
 	t.Parallel()
 	u := newUser(t, shared)
 	s := u.deploy("grpc", portName("h2c"), annotate("window", "6s"))
-	u.waitPods(60*time.Second, "grpc", 0)
+	u.waitZero("grpc")
 	conn, err := grpc.NewClient("passthrough:///"+s.Status.URL.Host, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", u.HTTPPort))
@@ -133,7 +133,7 @@ func TestWebSocket(t *testing.T) {
 	t.Parallel()
 	u := newUser(t, shared)
 	s := u.deploy("socket", annotate("window", "6s"))
-	u.waitPods(60*time.Second, "socket", 0)
+	u.waitZero("socket")
 	dialer := websocket.Dialer{NetDialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", u.HTTPPort))
 	}}
@@ -195,7 +195,7 @@ func TestScaleUpUnderLoad(t *testing.T) {
 	if len(failures) > 0 {
 		t.Errorf("%d of %d requests failed while scaling up, the first: %s", len(failures), sent, failures[0])
 	}
-	u.waitPods(90*time.Second, "busy", 0)
+	u.waitZero("busy")
 }
 
 func TestServiceToService(t *testing.T) {
@@ -205,7 +205,7 @@ func TestServiceToService(t *testing.T) {
 	callee := u.deploy("callee", annotate("window", "6s"), func(s *servingv1.Service) {
 		s.Labels = map[string]string{"networking.knative.dev/visibility": "cluster-local"}
 	})
-	u.waitPods(60*time.Second, "callee", 0)
+	u.waitZero("callee")
 	if got, want := callee.Status.URL.String(), fmt.Sprintf("http://callee.%s.svc.cluster.local", u.namespace); got != want {
 		t.Errorf("a cluster-local service's url is %q, want %q", got, want)
 	}

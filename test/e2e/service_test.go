@@ -114,7 +114,7 @@ func TestNewRevisionRollsWithoutAFailedRequest(t *testing.T) {
 		want := fmt.Sprintf("rolling-%05d %d\n", i+1, i)
 		u.wait(60*time.Second, "the new revision answers", func() error {
 			if a, err := u.get(s.Status.URL, "/"); err != nil || a.body != want {
-				return fmt.Errorf("%v %q", err, a.body)
+				return answered(a, err)
 			}
 			return nil
 		})
@@ -130,7 +130,7 @@ func TestScaleToZeroAndBack(t *testing.T) {
 	u := newUser(t, shared)
 	s := u.deploy("zero", annotate("window", "6s"))
 	u.mustGet(s.Status.URL, "/")
-	u.waitPods(60*time.Second, "zero", 0)
+	u.waitZero("zero")
 	if s, err := u.load("zero"); err != nil || !s.IsReady() {
 		t.Errorf("at zero the service is not ready: %v %s", err, conditions(s))
 	}
@@ -164,7 +164,7 @@ func TestTwentyServicesColdStartAtOnce(t *testing.T) {
 		services[i] = u.waitReady(services[i].Name)
 	}
 	for i := range n {
-		u.waitPods(90*time.Second, services[i].Name, 0)
+		u.waitZero(services[i].Name)
 	}
 	var wg sync.WaitGroup
 	for _, s := range services {
@@ -185,7 +185,7 @@ func TestUpdateWhileParked(t *testing.T) {
 	u := newUser(t, shared)
 	// The first instance takes its time to be ready, so that the request is parked while the service changes.
 	s := u.deploy("parked", annotate("window", "6s"), env("VERSION", "one"))
-	u.waitPods(60*time.Second, "parked", 0)
+	u.waitZero("parked")
 	answers := make(chan answer, 1)
 	go func() {
 		a, err := u.get(s.Status.URL, "/sleep?for=500ms")
@@ -200,7 +200,7 @@ func TestUpdateWhileParked(t *testing.T) {
 	}
 	u.wait(60*time.Second, "the update arrives", func() error {
 		if a, err := u.get(s.Status.URL, "/"); err != nil || a.body != "parked-00002 two\n" {
-			return fmt.Errorf("%v %q", err, a.body)
+			return answered(a, err)
 		}
 		return nil
 	})
@@ -230,11 +230,11 @@ func TestDeleteWhileServing(t *testing.T) {
 	}
 	u.wait(30*time.Second, "the host is gone", func() error {
 		if a, err := u.get(s.Status.URL, "/"); err != nil || a.status != http.StatusNotFound {
-			return fmt.Errorf("%v %d", err, a.status)
+			return answered(a, err)
 		}
 		return nil
 	})
-	u.waitPods(30*time.Second, "deleted", 0)
+	u.waitZero("deleted")
 }
 
 func TestBadServiceIsRefusedWithItsFieldPath(t *testing.T) {
