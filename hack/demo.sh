@@ -4,8 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-bold=$(tput bold 2>/dev/null || true)
-plain=$(tput sgr0 2>/dev/null || true)
+bold= plain=
+if [ -t 1 ]; then
+	bold=$(tput bold 2>/dev/null || true)
+	plain=$(tput sgr0 2>/dev/null || true)
+fi
 say() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
 show() { printf '$ %s\n' "$*"; "$@"; }
 fail() { echo "demo: $1" >&2; exit 1; }
@@ -26,12 +29,16 @@ wait_zero() {
 }
 
 say "1. Start the platform"
-weft up --detach
+if weft status >/dev/null 2>&1 && weft kubectl get --raw /readyz >/dev/null 2>&1; then
+	echo "it runs already"
+else
+	weft up --detach
+fi
 
 say "2. Build the sample's image and deploy it"
 step "building image dev.local/hello:v1 from samples/hello" weft image build dev.local/hello:v1 ./samples/hello
 show weft kubectl apply -f samples/hello/service.yaml
-step "waiting until hello is ready" weft kubectl wait --for=condition=Ready --timeout=60s ksvc/hello >/dev/null
+step "waiting until hello is ready" weft kubectl wait --for=condition=Ready --timeout=60s ksvc/hello
 url=$(url_of hello)
 
 say "3. Ask it: warm"
@@ -40,9 +47,9 @@ echo "   answered in $(timed "$url") s"
 
 say "4. Split traffic between two revisions, 80 to 20"
 show weft kubectl apply -f samples/traffic-split/v1.yaml
-step "waiting until the first revision is ready" weft kubectl wait --for=condition=Ready --timeout=60s ksvc/split >/dev/null
+step "waiting until the first revision is ready" weft kubectl wait --for=condition=Ready --timeout=60s ksvc/split
 show weft kubectl apply -f samples/traffic-split/v2.yaml
-step "waiting until the second revision is ready" weft kubectl wait --for=condition=Ready --timeout=60s ksvc/split >/dev/null
+step "waiting until the second revision is ready" weft kubectl wait --for=condition=Ready --timeout=60s ksvc/split
 split=$(url_of split)
 echo "   200 requests to $split:"
 curl -sS $(yes "$split" | head -200) | sort | uniq -c
