@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/weft-dev/weft/bench/record"
+	"github.com/weft-dev/weft/node/container/monitor"
 	"github.com/weft-dev/weft/test/platform"
 )
 
@@ -28,6 +29,7 @@ const (
 	stageDecided  = "decided: Deployment scaled"
 	stageCreated  = "Pod created"
 	stageBound    = "Pod bound to the node"
+	stageStarted  = "container started"
 	stageReady    = "Pod ready"
 	stageEndpoint = "endpoint at the proxy"
 	stageAnswered = "answered"
@@ -47,6 +49,9 @@ func (s *stages) add(ctx context.Context, start time.Time, took time.Duration, o
 		return err
 	}
 	maps.Copy(at, o.seen)
+	if at[stageStarted], err = o.containerStart(start); err != nil {
+		return err
+	}
 	for name, t := range at {
 		if d := t.Sub(start); d >= 0 {
 			s.samples[name] = append(s.samples[name], d)
@@ -58,7 +63,7 @@ func (s *stages) add(ctx context.Context, start time.Time, took time.Duration, o
 
 func (s *stages) summary() []record.Stage {
 	var all []record.Stage
-	for _, name := range []string{stageParked, stageWoken, stageDecided, stageCreated, stageBound, stageReady, stageEndpoint, stageAnswered} {
+	for _, name := range []string{stageParked, stageWoken, stageDecided, stageCreated, stageBound, stageStarted, stageReady, stageEndpoint, stageAnswered} {
 		all = append(all, record.NewStage(name, s.samples[name]))
 	}
 	return all
@@ -125,6 +130,24 @@ func (o *observer) stop() {
 		w.Stop()
 	}
 	o.done.Wait()
+}
+
+// containerStart asks the node agent's files for the container that was started since start.
+func (o *observer) containerStart(start time.Time) (time.Time, error) {
+	states, err := filepath.Glob(filepath.Join(o.platform.StateDir, "containers", "*", "status.json"))
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, path := range states {
+		state, err := monitor.ReadState(filepath.Dir(path))
+		if err != nil {
+			return time.Time{}, err
+		}
+		if state.StartedAt.After(start) {
+			return state.StartedAt, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("none of %d containers was started since %s", len(states), start)
 }
 
 // coldStart is what the proxy notes of each cold start; times are Unix nanoseconds, zero for what did not happen.

@@ -74,7 +74,6 @@ func (f *upFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&s.Name, "name", s.Name, "name of the platform on this machine, at most 8 characters; bridge and firewall table carry it")
 	fs.StringVar(&s.Domain, "domain", s.Domain, "suffix of the hosts of services")
 	fs.IntVar(&s.HTTPPort, "http-port", s.HTTPPort, "port of the gateway")
-	fs.IntVar(&s.HTTPSPort, "https-port", s.HTTPSPort, "port of the gateway for HTTPS")
 	fs.IntVar(&s.APIPort, "api-port", s.APIPort, "port of the Kubernetes API on 127.0.0.1")
 	fs.IntVar(&s.MetricsPort, "metrics-port", s.MetricsPort, "port of the proxy's metrics on 127.0.0.1")
 	fs.StringVar(&f.podCIDR, "pod-cidr", s.PodCIDR.String(), "network of the pods")
@@ -102,7 +101,6 @@ func (f *upFlags) resolve(stateDir string) (settings.Settings, error) {
 	set(given("name"), &s.Name, f.settings.Name)
 	set(given("domain"), &s.Domain, f.settings.Domain)
 	set(given("http-port"), &s.HTTPPort, f.settings.HTTPPort)
-	set(given("https-port"), &s.HTTPSPort, f.settings.HTTPSPort)
 	set(given("api-port"), &s.APIPort, f.settings.APIPort)
 	set(given("metrics-port"), &s.MetricsPort, f.settings.MetricsPort)
 	if err := errors.Join(

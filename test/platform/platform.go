@@ -65,14 +65,14 @@ func Start(name string, index int) (*Platform, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(4)
+	ports, err := freePorts(3)
 	if err != nil {
 		return nil, err
 	}
-	p := &Platform{Name: name, StateDir: stateDir, Bin: bin, HTTPPort: ports[0], MetricsPort: ports[3]}
+	p := &Platform{Name: name, StateDir: stateDir, Bin: bin, HTTPPort: ports[0], MetricsPort: ports[2]}
 	p.Flags = []string{
 		"up", "--state-dir", stateDir, "--name", name,
-		"--http-port", strconv.Itoa(ports[0]), "--https-port", strconv.Itoa(ports[1]), "--api-port", strconv.Itoa(ports[2]), "--metrics-port", strconv.Itoa(ports[3]),
+		"--http-port", strconv.Itoa(ports[0]), "--api-port", strconv.Itoa(ports[1]), "--metrics-port", strconv.Itoa(ports[2]),
 		"--pod-cidr", fmt.Sprintf("10.%d.0.0/16", 211+2*index), "--service-cidr", fmt.Sprintf("10.%d.0.0/16", 212+2*index),
 	}
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(p.HTTPPort))

@@ -19,7 +19,6 @@ import (
 // Default ports.
 const (
 	DefaultHTTPPort    = 8080
-	DefaultHTTPSPort   = 8443
 	DefaultAPIPort     = 6443
 	DefaultMetricsPort = 9090
 )
@@ -33,9 +32,8 @@ var ErrNone = errors.New("no platform here")
 // Settings are all choices. They are part of the user's interface: the file instance.json contains them as JSON.
 type Settings struct {
 	instance.Instance
-	// HTTPPort and HTTPSPort are the gateway's.
-	HTTPPort  int `json:"httpPort"`
-	HTTPSPort int `json:"httpsPort"`
+	// HTTPPort is the gateway's.
+	HTTPPort int `json:"httpPort"`
 	// APIPort is the Kubernetes API's, on loopback.
 	APIPort int `json:"apiPort"`
 	// MetricsPort is the proxy's, on loopback.
@@ -50,7 +48,7 @@ type Settings struct {
 func Default() Settings {
 	return Settings{
 		Instance: instance.Default(),
-		HTTPPort: DefaultHTTPPort, HTTPSPort: DefaultHTTPSPort, APIPort: DefaultAPIPort, MetricsPort: DefaultMetricsPort,
+		HTTPPort: DefaultHTTPPort, APIPort: DefaultAPIPort, MetricsPort: DefaultMetricsPort,
 	}
 }
 
@@ -117,7 +115,7 @@ func (s Settings) Validate() error {
 	for _, p := range []struct {
 		flag   string
 		number int
-	}{{"--http-port", s.HTTPPort}, {"--https-port", s.HTTPSPort}, {"--api-port", s.APIPort}, {"--metrics-port", s.MetricsPort}} {
+	}{{"--http-port", s.HTTPPort}, {"--api-port", s.APIPort}, {"--metrics-port", s.MetricsPort}} {
 		if p.number < 1 || p.number > 65535 {
 			return fmt.Errorf("%w: %s %d is not between 1 and 65535", instance.ErrInvalid, p.flag, p.number)
 		}

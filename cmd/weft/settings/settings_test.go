@@ -97,7 +97,7 @@ func TestValidate(t *testing.T) {
 		{name: "default", change: func(*settings.Settings) {}},
 		{name: "same port twice", change: func(s *settings.Settings) { s.MetricsPort = s.HTTPPort }, want: "--http-port and --metrics-port are both 8080"},
 		{name: "port too big", change: func(s *settings.Settings) { s.APIPort = 70000 }, want: "--api-port 70000"},
-		{name: "port zero", change: func(s *settings.Settings) { s.HTTPSPort = 0 }, want: "--https-port 0"},
+		{name: "port zero", change: func(s *settings.Settings) { s.HTTPPort = 0 }, want: "--http-port 0"},
 		{name: "name too long", change: func(s *settings.Settings) { s.Name = "much-too-long" }, want: "name"},
 		{name: "long path", change: func(s *settings.Settings) { s.StateDir = "/" + strings.Repeat("x", 90) }, want: "longer than 80"},
 	}
