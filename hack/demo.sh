@@ -16,6 +16,11 @@ step() { hack/step.sh "$@"; }
 
 [ "$(id -u)" = 0 ] || fail "containers, networks and cgroups need root: run 'sudo make demo'"
 
+if ! command -v curl >/dev/null; then
+	command -v apt-get >/dev/null || fail "curl is missing: install it and run make demo again"
+	step "installing curl" bash -c '(apt-get install -y --no-install-recommends curl || { apt-get update && apt-get install -y --no-install-recommends curl; }) >/dev/null 2>&1'
+fi
+
 url_of() { weft kubectl get ksvc "$1" -o 'jsonpath={.status.url}'; }
 # curl resolves *.localhost by itself, whatever the machine's resolver does.
 timed() { curl -sS -o /dev/null -w '%{time_total}' --max-time 60 "$1"; }

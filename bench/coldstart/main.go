@@ -31,15 +31,15 @@ func main() {
 	runs := flag.Int("runs", 20, "cold starts one after the other")
 	burst := flag.Int("burst", 20, "services that are cold-started at once")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *runs, *burst, *results); err != nil {
+	if err := run(*runs, *burst, *results); err != nil {
 		fmt.Fprintln(os.Stderr, "coldstart:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, runs, burst int, results string) (err error) {
+func run(runs, burst int, results string) (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	fmt.Fprintln(os.Stderr, "starting a platform")
 	p, err := platform.Start("bench", 3)
 	if err != nil {
