@@ -56,6 +56,12 @@ func down(cmd *cobra.Command, s settings.Settings, purge bool, timeout time.Dura
 			return err
 		}
 	}
+	// Bridge, firewall table and cgroup carry the name. When another platform has taken it since this one was killed, they are its own.
+	lock, err := s.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("stop the other platform first, with its --state-dir: %w", err)
+	}
+	defer func() { _ = lock.Release() }()
 	// What is left when weft was killed, or could not stop something.
 	if err := teardown.Stop(ctx, s.Instance); err != nil {
 		return err

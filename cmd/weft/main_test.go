@@ -35,6 +35,7 @@ func TestScripts(t *testing.T) {
 			"oneline":   oneLine,
 			"takeport":  takePort,
 			"lockstate": lockState,
+			"takename":  takeName,
 		},
 	})
 }
@@ -59,6 +60,16 @@ func takePort(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Defer(func() { _ = l.Close() })
 	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+}
+
+// takeName holds a name of platforms until the script ends, as a platform with another state directory does.
+func takeName(ts *testscript.TestScript, _ bool, args []string) {
+	s := settings.Default()
+	s.StateDir, s.Name = ts.MkAbs("elsewhere"), args[0]
+	ts.Check(os.MkdirAll(s.StateDir, 0o700))
+	lock, err := s.Acquire(context.Background())
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(lock.Release()) })
 }
 
 // lockState holds the state directory of the script, as a running weft does, and puts the pid into an environment variable.

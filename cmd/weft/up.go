@@ -150,6 +150,9 @@ func up(ctx context.Context, s settings.Settings, out *progress, terminal io.Wri
 		return err
 	}
 	lock, err := s.Acquire(ctx)
+	if locked, ok := errors.AsType[*settings.LockedError](err); ok && locked.ByName {
+		return fmt.Errorf("%w: choose another with --name", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,8 @@ type LockedError struct {
 	PID int
 	// What it holds, for the message.
 	What string
+	// ByName says that it holds the name with another state directory.
+	ByName bool
 }
 
 func (e *LockedError) Error() string {
@@ -51,7 +53,7 @@ func (s Settings) Acquire(ctx context.Context) (*Lock, error) {
 	if err != nil {
 		_ = file.Close()
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return nil, &LockedError{PID: peerPID(ctx, "@weft/"+s.Name), What: "the name " + strconv.Quote(s.Name) + ", choose another with --name"}
+			return nil, &LockedError{PID: peerPID(ctx, "@weft/"+s.Name), What: "the name " + strconv.Quote(s.Name), ByName: true}
 		}
 		return nil, fmt.Errorf("taking the name %q: %w", s.Name, err)
 	}
