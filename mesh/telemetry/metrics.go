@@ -94,11 +94,12 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for b := range m.backends {
-		if b.handles.Load() == nil {
-			continue
-		}
 		parked := b.Load.Waiting()
 		present := b.Load.Present()
+		// handles come when the first request ends; until then it is the one that waits for an instance that people look for.
+		if b.handles.Load() == nil && present == 0 {
+			continue
+		}
 		values := b.labels.Load().values()
 		ch <- prometheus.MustNewConstMetric(m.inFlight, prometheus.GaugeValue, float64(max(present-parked, 0)), values...)
 		ch <- prometheus.MustNewConstMetric(m.parked, prometheus.GaugeValue, float64(parked), values...)

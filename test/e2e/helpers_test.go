@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -236,6 +237,32 @@ func (u *user) waitPods(limit time.Duration, name string, want int) {
 		}
 		return nil
 	})
+}
+
+// parked asks the proxy's metrics and returns an error unless so many requests for the revision are parked now.
+func (u *user) parked(revision string, want int) error {
+	request, err := http.NewRequestWithContext(u.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/metrics", u.MetricsPort), http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	metrics, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(metrics)) {
+		if strings.HasPrefix(line, "weft_requests_parked{") && strings.Contains(line, fmt.Sprintf("namespace=%q,revision=%q", u.namespace, revision)) {
+			if value := strings.Fields(line)[1]; value != strconv.Itoa(want) {
+				return fmt.Errorf("%s requests are parked", value)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("the proxy has no metric of parked requests for %s", revision)
 }
 
 // answer is one response, read whole.

@@ -96,6 +96,11 @@ func assertNothingLeft(t *testing.T, p *platform.Platform) {
 	if strings.Contains(string(mounts), p.StateDir) {
 		t.Errorf("mounts below %s are left", p.StateDir)
 	}
+	for _, pattern := range []string{"/sys/fs/cgroup/" + p.Name, "/sys/fs/cgroup/*/" + p.Name} {
+		if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
+			t.Errorf("cgroups are left: %v, %v", left, err)
+		}
+	}
 	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)

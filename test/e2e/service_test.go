@@ -64,7 +64,7 @@ func TestTrafficSplitAndTags(t *testing.T) {
 		return err
 	})
 
-	const total, workers = 5000, 16
+	const total, workers = 5000, 20
 	counts := make(chan map[string]int, workers)
 	var wg sync.WaitGroup
 	for range workers {
@@ -184,7 +184,7 @@ func TestUpdateWhileParked(t *testing.T) {
 	t.Parallel()
 	u := newUser(t, shared)
 	// The first instance takes its time to be ready, so that the request is parked while the service changes.
-	s := u.deploy("parked", annotate("window", "6s"), env("VERSION", "one"))
+	s := u.deploy("parked", annotate("window", "6s"), env("VERSION", "one"), env("START_DELAY", "2s"))
 	u.waitZero("parked")
 	answers := make(chan answer, 1)
 	go func() {
@@ -194,7 +194,18 @@ func TestUpdateWhileParked(t *testing.T) {
 		}
 		answers <- a
 	}()
+	u.wait(10*time.Second, "the request is parked", func() error { return u.parked("parked-00001", 1) })
 	u.update("parked", func(s *servingv1.Service) { s.Spec.Template.Spec.Containers[0].Env[0].Value = "two" })
+	u.wait(10*time.Second, "the new revision exists while the request is parked", func() error {
+		s, err := u.load("parked")
+		if err != nil {
+			return err
+		}
+		if s.Status.LatestCreatedRevisionName != "parked-00002" {
+			return fmt.Errorf("the latest created revision is %q", s.Status.LatestCreatedRevisionName)
+		}
+		return u.parked("parked-00001", 1)
+	})
 	if a := <-answers; a.status != http.StatusOK || !strings.HasPrefix(a.body, "parked-0000") {
 		t.Errorf("the parked request ended with %d %q, want 200", a.status, a.body)
 	}

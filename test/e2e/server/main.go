@@ -37,6 +37,9 @@ func run() error {
 		fmt.Fprintln(os.Stderr, os.Getenv("LAST_WORDS"))
 		os.Exit(code)
 	}
+	if delay, err := time.ParseDuration(os.Getenv("START_DELAY")); err == nil {
+		<-time.After(delay)
+	}
 	port := os.Getenv("PORT")
 	if os.Getenv("LISTEN_PORT") != "" {
 		port = os.Getenv("LISTEN_PORT")
