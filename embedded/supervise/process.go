@@ -80,7 +80,7 @@ func (p *Process) Run(ctx context.Context) error {
 	if alive && found.Fingerprint == print {
 		p.opts.Log.Info("adopted running process", "path", p.opts.Path, "pid", found.PID)
 		p.opts.Started(found.PID, true)
-		if err := p.follow(ctx, found.PID); err != nil {
+		if err := p.follow(ctx, found); err != nil {
 			return err
 		}
 	} else if alive {
@@ -97,12 +97,12 @@ func (p *Process) keep(ctx context.Context, print string) error {
 	var backoff time.Duration
 	for ctx.Err() == nil {
 		began := time.Now()
-		pid, err := p.start(ctx, print)
+		process, err := p.start(ctx, print)
 		if err != nil {
 			return err
 		}
-		p.opts.Started(pid, false)
-		if err := p.follow(ctx, pid); err != nil {
+		p.opts.Started(process.PID, false)
+		if err := p.follow(ctx, process); err != nil {
 			return err
 		}
 		if time.Since(began) >= quickDeath {
@@ -116,10 +116,10 @@ func (p *Process) keep(ctx context.Context, print string) error {
 }
 
 // start starts the process in a session of its own, so that neither a terminal's hang-up nor its supervisor's end reaches it.
-func (p *Process) start(ctx context.Context, print string) (int, error) {
+func (p *Process) start(ctx context.Context, print string) (Record, error) {
 	log, err := openLog(p.opts.LogPath)
 	if err != nil {
-		return 0, err
+		return Record{}, err
 	}
 	defer func() { _ = log.Close() }()
 	// The end of ctx must not kill it: it is stopped politely, by follow.
@@ -129,7 +129,7 @@ func (p *Process) start(ctx context.Context, print string) (int, error) {
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("starting %q: %w", p.opts.Path, err)
+		return Record{}, fmt.Errorf("starting %q: %w", p.opts.Path, err)
 	}
 	pid := cmd.Process.Pid
 	record, err := newRecord(pid, print)
@@ -143,32 +143,42 @@ func (p *Process) start(ctx context.Context, print string) (int, error) {
 		}
 	})
 	if err != nil {
-		return 0, errors.Join(err, kill(pid, syscall.SIGKILL))
+		return Record{}, errors.Join(err, kill(pid, syscall.SIGKILL))
 	}
-	return pid, nil
+	return record, nil
 }
 
-// follow returns when the process has ended. When ctx ends it stops the process first.
-func (p *Process) follow(ctx context.Context, pid int) error {
-	err := wait(ctx, pid)
+// follow returns when the process has ended. When ctx ends it stops the process first: the one that it followed, whatever has
+// become of the pid file.
+func (p *Process) follow(ctx context.Context, process Record) error {
+	err := wait(ctx, process.PID)
 	if ctx.Err() == nil {
 		return err
 	}
 	// The process is stopped although ctx has ended: that is what its end means here.
-	return Stop(context.WithoutCancel(ctx), p.opts.PIDFile, p.opts.StopTimeout)
+	return process.stop(context.WithoutCancel(ctx), p.opts.PIDFile, p.opts.StopTimeout)
 }
 
 // Stop ends the process that a pid file names, by SIGTERM and after timeout by SIGKILL, and removes the file.
 // It is for a process without supervisor; a file that names no living process is only removed.
 func Stop(ctx context.Context, pidFile string, timeout time.Duration) error {
-	found, alive, err := Find(pidFile)
+	found, _, err := Find(pidFile)
 	if err != nil {
 		return err
 	}
-	if alive {
-		if err := Terminate(ctx, found.PID, timeout); err != nil {
+	return found.stop(ctx, pidFile, timeout)
+}
+
+// stop ends the process if it lives, and removes the pid file unless that names another process by now: a supervisor that saw
+// this one end may have started the next.
+func (r Record) stop(ctx context.Context, pidFile string, timeout time.Duration) error {
+	if r.alive() {
+		if err := Terminate(ctx, r.PID, timeout); err != nil {
 			return err
 		}
+	}
+	if now, _, err := Find(pidFile); err != nil || now != r {
+		return err
 	}
 	if err := os.Remove(pidFile); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("removing pid file: %w", err)

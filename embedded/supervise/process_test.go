@@ -27,6 +27,15 @@ func TestMain(m *testing.M) {
 		signal.Notify(signals, syscall.SIGTERM)
 		fmt.Println("running")
 		<-signals
+	case "succeeded":
+		// Ends only when another's record stands in the pid file.
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGTERM)
+		fmt.Println("running")
+		<-signals
+		if err := os.Rename(os.Getenv("SUPERVISE_NEXT"), os.Getenv("SUPERVISE_PID_FILE")); err != nil {
+			fmt.Println(err)
+		}
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("running")
@@ -224,6 +233,39 @@ func TestStopKillsAfterTimeout(t *testing.T) {
 	stop()
 	if err := syscall.Kill(process.pid, 0); err == nil {
 		t.Error("process is still there")
+	}
+}
+
+func TestRunStopsWhatItStartedWithoutPIDFile(t *testing.T) {
+	t.Parallel()
+	opts, calls := options(t, "polite")
+	stop := run(t, opts)
+	process := receive(t, calls)
+	waitRunning(t, opts.LogPath, 1)
+	if err := os.Remove(opts.PIDFile); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := syscall.Kill(process.pid, 0); err == nil {
+		t.Error("process is still there")
+	}
+}
+
+func TestStopLeavesPIDFileOfSuccessor(t *testing.T) {
+	t.Parallel()
+	opts, calls := options(t, "succeeded")
+	next := opts.PIDFile + ".next"
+	opts.Env = append(opts.Env, "SUPERVISE_NEXT="+next, "SUPERVISE_PID_FILE="+opts.PIDFile)
+	const successor = `{"pid":4194305,"start":1,"boot":"x"}`
+	if err := os.WriteFile(next, []byte(successor), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stop := run(t, opts)
+	receive(t, calls)
+	waitRunning(t, opts.LogPath, 1)
+	stop()
+	if got, err := os.ReadFile(opts.PIDFile); err != nil || string(got) != successor {
+		t.Errorf("pid file of the successor after stop: %q, %v, want %q", got, err, successor)
 	}
 }
 
