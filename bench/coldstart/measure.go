@@ -7,8 +7,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -177,25 +175,11 @@ func memory(p *platform.Platform, result *record.Result) error {
 		pid   int
 		limit float64
 	}{{"control plane at idle, RSS", p.PID(), barControlMiB}, {"proxy at idle, RSS", proxy, barProxyMiB}} {
-		mib, err := rss(process.pid)
+		mib, err := platform.RSS(process.pid)
 		if err != nil {
 			return err
 		}
 		result.Bars = append(result.Bars, record.Bar{Name: process.name, Unit: "MiB", Measured: mib, Limit: process.limit})
 	}
 	return nil
-}
-
-func rss(pid int) (mib float64, err error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kib, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
-			return kib / 1024, err
-		}
-	}
-	return 0, fmt.Errorf("process %d has no VmRSS", pid)
 }

@@ -119,7 +119,7 @@ func (r *Result) Print(w io.Writer) {
 		if !b.Held() {
 			verdict = "MISSED"
 		}
-		fmt.Fprintf(w, "| %s | %.1f %s | %.0f %s | %s |\n", b.Name, b.Measured, b.Unit, b.Limit, b.Unit, verdict)
+		fmt.Fprintf(w, "| %s | %.4g %s | %g %s | %s |\n", b.Name, b.Measured, b.Unit, b.Limit, b.Unit, verdict)
 	}
 	if len(r.Stages) > 0 {
 		fmt.Fprint(w, "\n| stage, ms since the request was sent | p50 | p95 | max | runs |\n|---|---|---|---|---|\n")

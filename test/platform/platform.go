@@ -144,7 +144,8 @@ func (p *Platform) Run() error {
 		select {
 		case <-p.Exited:
 			cancel()
-			return fmt.Errorf("weft up ended: %w", p.exitErr)
+			said, _ := os.ReadFile(log.Name())
+			return fmt.Errorf("weft up ended: %w\n%s", p.exitErr, bytes.TrimSpace(said))
 		default:
 			return p.ready(ctx)
 		}
@@ -271,6 +272,21 @@ func (p *Platform) DumpLogs() {
 		}
 		fmt.Fprintf(os.Stderr, "==== end of %s\n%s\n", filepath.Base(path), data)
 	}
+}
+
+// RSS is the resident memory of a process in MiB.
+func RSS(pid int) (float64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
+			return kib / 1024, err
+		}
+	}
+	return 0, fmt.Errorf("process %d has no VmRSS", pid)
 }
 
 // ProxyPID finds the data plane's process by its command line.
