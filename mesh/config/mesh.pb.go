@@ -76,6 +76,53 @@ func (Visibility) EnumDescriptor() ([]byte, []int) {
 	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{0}
 }
 
+// TLSVersion of the protocol. Versions before 1.2 are broken and have no number here.
+type TLSVersion int32
+
+const (
+	TLSVersion_TLS_1_2 TLSVersion = 0
+	TLSVersion_TLS_1_3 TLSVersion = 1
+)
+
+// Enum value maps for TLSVersion.
+var (
+	TLSVersion_name = map[int32]string{
+		0: "TLS_1_2",
+		1: "TLS_1_3",
+	}
+	TLSVersion_value = map[string]int32{
+		"TLS_1_2": 0,
+		"TLS_1_3": 1,
+	}
+)
+
+func (x TLSVersion) Enum() *TLSVersion {
+	p := new(TLSVersion)
+	*p = x
+	return p
+}
+
+func (x TLSVersion) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TLSVersion) Descriptor() protoreflect.EnumDescriptor {
+	return file_mesh_config_mesh_proto_enumTypes[1].Descriptor()
+}
+
+func (TLSVersion) Type() protoreflect.EnumType {
+	return &file_mesh_config_mesh_proto_enumTypes[1]
+}
+
+func (x TLSVersion) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TLSVersion.Descriptor instead.
+func (TLSVersion) EnumDescriptor() ([]byte, []int) {
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{1}
+}
+
 type Listener_Protocol int32
 
 const (
@@ -108,11 +155,11 @@ func (x Listener_Protocol) String() string {
 }
 
 func (Listener_Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_mesh_config_mesh_proto_enumTypes[1].Descriptor()
+	return file_mesh_config_mesh_proto_enumTypes[2].Descriptor()
 }
 
 func (Listener_Protocol) Type() protoreflect.EnumType {
-	return &file_mesh_config_mesh_proto_enumTypes[1]
+	return &file_mesh_config_mesh_proto_enumTypes[2]
 }
 
 func (x Listener_Protocol) Number() protoreflect.EnumNumber {
@@ -163,11 +210,11 @@ func (x Backend_Protocol) String() string {
 }
 
 func (Backend_Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_mesh_config_mesh_proto_enumTypes[2].Descriptor()
+	return file_mesh_config_mesh_proto_enumTypes[3].Descriptor()
 }
 
 func (Backend_Protocol) Type() protoreflect.EnumType {
-	return &file_mesh_config_mesh_proto_enumTypes[2]
+	return &file_mesh_config_mesh_proto_enumTypes[3]
 }
 
 func (x Backend_Protocol) Number() protoreflect.EnumNumber {
@@ -176,7 +223,7 @@ func (x Backend_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Backend_Protocol.Descriptor instead.
 func (Backend_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{7, 0}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{8, 0}
 }
 
 // Listener is an address on which a proxy accepts client connections.
@@ -189,7 +236,9 @@ type Listener struct {
 	Port     uint32            `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
 	Protocol Listener_Protocol `protobuf:"varint,4,opt,name=protocol,proto3,enum=weft.mesh.v1.Listener_Protocol" json:"protocol,omitempty"`
 	// visibility selects the virtual hosts that are served here.
-	Visibility    Visibility `protobuf:"varint,5,opt,name=visibility,proto3,enum=weft.mesh.v1.Visibility" json:"visibility,omitempty"`
+	Visibility Visibility `protobuf:"varint,5,opt,name=visibility,proto3,enum=weft.mesh.v1.Visibility" json:"visibility,omitempty"`
+	// min_tls_version is the oldest version of TLS that an HTTPS listener speaks.
+	MinTlsVersion TLSVersion `protobuf:"varint,6,opt,name=min_tls_version,json=minTlsVersion,proto3,enum=weft.mesh.v1.TLSVersion" json:"min_tls_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -259,6 +308,88 @@ func (x *Listener) GetVisibility() Visibility {
 	return Visibility_EXTERNAL
 }
 
+func (x *Listener) GetMinTlsVersion() TLSVersion {
+	if x != nil {
+		return x.MinTlsVersion
+	}
+	return TLSVersion_TLS_1_2
+}
+
+// Certificate is what HTTPS listeners present to clients that ask for one of its names. It carries a private key: it travels over the
+// control socket only, and no proxy shows or stores it.
+type Certificate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is "secret/<namespace>/<name>" for the certificate in a Secret, "local/<DNS name>" for one of the platform's own authority.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// dns_names in lower case are those that it is presented for. A leading "*." stands for one label. A name that several certificates
+	// have belongs to the one whose resource name sorts first.
+	DnsNames []string `protobuf:"bytes,2,rep,name=dns_names,json=dnsNames,proto3" json:"dns_names,omitempty"`
+	// chain holds DER certificates, the leaf first.
+	Chain [][]byte `protobuf:"bytes,3,rep,name=chain,proto3" json:"chain,omitempty"`
+	// key is the leaf's private key as PKCS #8 in DER.
+	Key           []byte `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Certificate) Reset() {
+	*x = Certificate{}
+	mi := &file_mesh_config_mesh_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Certificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Certificate) ProtoMessage() {}
+
+func (x *Certificate) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_config_mesh_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
+func (*Certificate) Descriptor() ([]byte, []int) {
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Certificate) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Certificate) GetDnsNames() []string {
+	if x != nil {
+		return x.DnsNames
+	}
+	return nil
+}
+
+func (x *Certificate) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *Certificate) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 // Route carries the virtual hosts that one API object asks for.
 type Route struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -271,7 +402,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[1]
+	mi := &file_mesh_config_mesh_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +414,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[1]
+	mi := &file_mesh_config_mesh_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +427,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{1}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Route) GetName() string {
@@ -326,7 +457,7 @@ type VirtualHost struct {
 
 func (x *VirtualHost) Reset() {
 	*x = VirtualHost{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[2]
+	mi := &file_mesh_config_mesh_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -338,7 +469,7 @@ func (x *VirtualHost) String() string {
 func (*VirtualHost) ProtoMessage() {}
 
 func (x *VirtualHost) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[2]
+	mi := &file_mesh_config_mesh_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -351,7 +482,7 @@ func (x *VirtualHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualHost.ProtoReflect.Descriptor instead.
 func (*VirtualHost) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{2}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *VirtualHost) GetHosts() []string {
@@ -388,7 +519,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[3]
+	mi := &file_mesh_config_mesh_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +531,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[3]
+	mi := &file_mesh_config_mesh_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +544,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{3}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Rule) GetMatch() *Match {
@@ -450,7 +581,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[4]
+	mi := &file_mesh_config_mesh_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -462,7 +593,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[4]
+	mi := &file_mesh_config_mesh_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -475,7 +606,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{4}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Match) GetPathPrefix() string {
@@ -502,7 +633,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[5]
+	mi := &file_mesh_config_mesh_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +645,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[5]
+	mi := &file_mesh_config_mesh_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +658,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{5}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Header) GetName() string {
@@ -558,7 +689,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[6]
+	mi := &file_mesh_config_mesh_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +701,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[6]
+	mi := &file_mesh_config_mesh_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +714,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{6}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Split) GetBackend() string {
@@ -626,7 +757,7 @@ type Backend struct {
 
 func (x *Backend) Reset() {
 	*x = Backend{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[7]
+	mi := &file_mesh_config_mesh_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -638,7 +769,7 @@ func (x *Backend) String() string {
 func (*Backend) ProtoMessage() {}
 
 func (x *Backend) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[7]
+	mi := &file_mesh_config_mesh_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -651,7 +782,7 @@ func (x *Backend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backend.ProtoReflect.Descriptor instead.
 func (*Backend) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{7}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Backend) GetName() string {
@@ -711,7 +842,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[8]
+	mi := &file_mesh_config_mesh_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +854,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[8]
+	mi := &file_mesh_config_mesh_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +867,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{8}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Timeouts) GetRequestMs() uint64 {
@@ -770,7 +901,7 @@ type Activation struct {
 
 func (x *Activation) Reset() {
 	*x = Activation{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[9]
+	mi := &file_mesh_config_mesh_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +913,7 @@ func (x *Activation) String() string {
 func (*Activation) ProtoMessage() {}
 
 func (x *Activation) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[9]
+	mi := &file_mesh_config_mesh_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +926,7 @@ func (x *Activation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Activation.ProtoReflect.Descriptor instead.
 func (*Activation) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{9}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Activation) GetQueueCapacity() uint32 {
@@ -817,7 +948,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[10]
+	mi := &file_mesh_config_mesh_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +960,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[10]
+	mi := &file_mesh_config_mesh_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +973,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{10}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Revision) GetNamespace() string {
@@ -884,7 +1015,7 @@ type Endpoints struct {
 
 func (x *Endpoints) Reset() {
 	*x = Endpoints{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[11]
+	mi := &file_mesh_config_mesh_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1027,7 @@ func (x *Endpoints) String() string {
 func (*Endpoints) ProtoMessage() {}
 
 func (x *Endpoints) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[11]
+	mi := &file_mesh_config_mesh_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1040,7 @@ func (x *Endpoints) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoints.ProtoReflect.Descriptor instead.
 func (*Endpoints) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{11}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Endpoints) GetName() string {
@@ -941,7 +1072,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[12]
+	mi := &file_mesh_config_mesh_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1084,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[12]
+	mi := &file_mesh_config_mesh_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1097,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{12}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -1015,7 +1146,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[13]
+	mi := &file_mesh_config_mesh_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1158,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[13]
+	mi := &file_mesh_config_mesh_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1171,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{13}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Service) GetName() string {
@@ -1093,7 +1224,7 @@ type ServicePort struct {
 
 func (x *ServicePort) Reset() {
 	*x = ServicePort{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[14]
+	mi := &file_mesh_config_mesh_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1236,7 @@ func (x *ServicePort) String() string {
 func (*ServicePort) ProtoMessage() {}
 
 func (x *ServicePort) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[14]
+	mi := &file_mesh_config_mesh_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1249,7 @@ func (x *ServicePort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePort.ProtoReflect.Descriptor instead.
 func (*ServicePort) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{14}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ServicePort) GetName() string {
@@ -1160,7 +1291,7 @@ type HeadlessAddress struct {
 
 func (x *HeadlessAddress) Reset() {
 	*x = HeadlessAddress{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[15]
+	mi := &file_mesh_config_mesh_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1303,7 @@ func (x *HeadlessAddress) String() string {
 func (*HeadlessAddress) ProtoMessage() {}
 
 func (x *HeadlessAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[15]
+	mi := &file_mesh_config_mesh_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1316,7 @@ func (x *HeadlessAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadlessAddress.ProtoReflect.Descriptor instead.
 func (*HeadlessAddress) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{15}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HeadlessAddress) GetAddress() string {
@@ -1206,7 +1337,7 @@ var File_mesh_config_mesh_proto protoreflect.FileDescriptor
 
 const file_mesh_config_mesh_proto_rawDesc = "" +
 	"\n" +
-	"\x16mesh/config/mesh.proto\x12\fweft.mesh.v1\"\xe4\x01\n" +
+	"\x16mesh/config/mesh.proto\x12\fweft.mesh.v1\"\xa6\x02\n" +
 	"\bListener\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
@@ -1214,10 +1345,16 @@ const file_mesh_config_mesh_proto_rawDesc = "" +
 	"\bprotocol\x18\x04 \x01(\x0e2\x1f.weft.mesh.v1.Listener.ProtocolR\bprotocol\x128\n" +
 	"\n" +
 	"visibility\x18\x05 \x01(\x0e2\x18.weft.mesh.v1.VisibilityR\n" +
-	"visibility\"\x1f\n" +
+	"visibility\x12@\n" +
+	"\x0fmin_tls_version\x18\x06 \x01(\x0e2\x18.weft.mesh.v1.TLSVersionR\rminTlsVersion\"\x1f\n" +
 	"\bProtocol\x12\b\n" +
 	"\x04HTTP\x10\x00\x12\t\n" +
-	"\x05HTTPS\x10\x01\"[\n" +
+	"\x05HTTPS\x10\x01\"f\n" +
+	"\vCertificate\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
+	"\tdns_names\x18\x02 \x03(\tR\bdnsNames\x12\x14\n" +
+	"\x05chain\x18\x03 \x03(\fR\x05chain\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\fR\x03key\"[\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12>\n" +
 	"\rvirtual_hosts\x18\x02 \x03(\v2\x19.weft.mesh.v1.VirtualHostR\fvirtualHosts\"\x87\x01\n" +
@@ -1297,7 +1434,11 @@ const file_mesh_config_mesh_proto_rawDesc = "" +
 	"\n" +
 	"Visibility\x12\f\n" +
 	"\bEXTERNAL\x10\x00\x12\x11\n" +
-	"\rCLUSTER_LOCAL\x10\x01B-Z+github.com/weft-dev/weft/mesh/config;configb\x06proto3"
+	"\rCLUSTER_LOCAL\x10\x01*&\n" +
+	"\n" +
+	"TLSVersion\x12\v\n" +
+	"\aTLS_1_2\x10\x00\x12\v\n" +
+	"\aTLS_1_3\x10\x01B-Z+github.com/weft-dev/weft/mesh/config;configb\x06proto3"
 
 var (
 	file_mesh_config_mesh_proto_rawDescOnce sync.Once
@@ -1311,52 +1452,55 @@ func file_mesh_config_mesh_proto_rawDescGZIP() []byte {
 	return file_mesh_config_mesh_proto_rawDescData
 }
 
-var file_mesh_config_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_mesh_config_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_mesh_config_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_mesh_config_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_mesh_config_mesh_proto_goTypes = []any{
 	(Visibility)(0),         // 0: weft.mesh.v1.Visibility
-	(Listener_Protocol)(0),  // 1: weft.mesh.v1.Listener.Protocol
-	(Backend_Protocol)(0),   // 2: weft.mesh.v1.Backend.Protocol
-	(*Listener)(nil),        // 3: weft.mesh.v1.Listener
-	(*Route)(nil),           // 4: weft.mesh.v1.Route
-	(*VirtualHost)(nil),     // 5: weft.mesh.v1.VirtualHost
-	(*Rule)(nil),            // 6: weft.mesh.v1.Rule
-	(*Match)(nil),           // 7: weft.mesh.v1.Match
-	(*Header)(nil),          // 8: weft.mesh.v1.Header
-	(*Split)(nil),           // 9: weft.mesh.v1.Split
-	(*Backend)(nil),         // 10: weft.mesh.v1.Backend
-	(*Timeouts)(nil),        // 11: weft.mesh.v1.Timeouts
-	(*Activation)(nil),      // 12: weft.mesh.v1.Activation
-	(*Revision)(nil),        // 13: weft.mesh.v1.Revision
-	(*Endpoints)(nil),       // 14: weft.mesh.v1.Endpoints
-	(*Endpoint)(nil),        // 15: weft.mesh.v1.Endpoint
-	(*Service)(nil),         // 16: weft.mesh.v1.Service
-	(*ServicePort)(nil),     // 17: weft.mesh.v1.ServicePort
-	(*HeadlessAddress)(nil), // 18: weft.mesh.v1.HeadlessAddress
+	(TLSVersion)(0),         // 1: weft.mesh.v1.TLSVersion
+	(Listener_Protocol)(0),  // 2: weft.mesh.v1.Listener.Protocol
+	(Backend_Protocol)(0),   // 3: weft.mesh.v1.Backend.Protocol
+	(*Listener)(nil),        // 4: weft.mesh.v1.Listener
+	(*Certificate)(nil),     // 5: weft.mesh.v1.Certificate
+	(*Route)(nil),           // 6: weft.mesh.v1.Route
+	(*VirtualHost)(nil),     // 7: weft.mesh.v1.VirtualHost
+	(*Rule)(nil),            // 8: weft.mesh.v1.Rule
+	(*Match)(nil),           // 9: weft.mesh.v1.Match
+	(*Header)(nil),          // 10: weft.mesh.v1.Header
+	(*Split)(nil),           // 11: weft.mesh.v1.Split
+	(*Backend)(nil),         // 12: weft.mesh.v1.Backend
+	(*Timeouts)(nil),        // 13: weft.mesh.v1.Timeouts
+	(*Activation)(nil),      // 14: weft.mesh.v1.Activation
+	(*Revision)(nil),        // 15: weft.mesh.v1.Revision
+	(*Endpoints)(nil),       // 16: weft.mesh.v1.Endpoints
+	(*Endpoint)(nil),        // 17: weft.mesh.v1.Endpoint
+	(*Service)(nil),         // 18: weft.mesh.v1.Service
+	(*ServicePort)(nil),     // 19: weft.mesh.v1.ServicePort
+	(*HeadlessAddress)(nil), // 20: weft.mesh.v1.HeadlessAddress
 }
 var file_mesh_config_mesh_proto_depIdxs = []int32{
-	1,  // 0: weft.mesh.v1.Listener.protocol:type_name -> weft.mesh.v1.Listener.Protocol
+	2,  // 0: weft.mesh.v1.Listener.protocol:type_name -> weft.mesh.v1.Listener.Protocol
 	0,  // 1: weft.mesh.v1.Listener.visibility:type_name -> weft.mesh.v1.Visibility
-	5,  // 2: weft.mesh.v1.Route.virtual_hosts:type_name -> weft.mesh.v1.VirtualHost
-	0,  // 3: weft.mesh.v1.VirtualHost.visibility:type_name -> weft.mesh.v1.Visibility
-	6,  // 4: weft.mesh.v1.VirtualHost.rules:type_name -> weft.mesh.v1.Rule
-	7,  // 5: weft.mesh.v1.Rule.match:type_name -> weft.mesh.v1.Match
-	9,  // 6: weft.mesh.v1.Rule.splits:type_name -> weft.mesh.v1.Split
-	8,  // 7: weft.mesh.v1.Rule.set_headers:type_name -> weft.mesh.v1.Header
-	8,  // 8: weft.mesh.v1.Match.headers:type_name -> weft.mesh.v1.Header
-	8,  // 9: weft.mesh.v1.Split.set_headers:type_name -> weft.mesh.v1.Header
-	2,  // 10: weft.mesh.v1.Backend.protocol:type_name -> weft.mesh.v1.Backend.Protocol
-	11, // 11: weft.mesh.v1.Backend.timeouts:type_name -> weft.mesh.v1.Timeouts
-	12, // 12: weft.mesh.v1.Backend.activation:type_name -> weft.mesh.v1.Activation
-	13, // 13: weft.mesh.v1.Backend.revision:type_name -> weft.mesh.v1.Revision
-	15, // 14: weft.mesh.v1.Endpoints.endpoints:type_name -> weft.mesh.v1.Endpoint
-	17, // 15: weft.mesh.v1.Service.ports:type_name -> weft.mesh.v1.ServicePort
-	18, // 16: weft.mesh.v1.Service.headless_addresses:type_name -> weft.mesh.v1.HeadlessAddress
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	1,  // 2: weft.mesh.v1.Listener.min_tls_version:type_name -> weft.mesh.v1.TLSVersion
+	7,  // 3: weft.mesh.v1.Route.virtual_hosts:type_name -> weft.mesh.v1.VirtualHost
+	0,  // 4: weft.mesh.v1.VirtualHost.visibility:type_name -> weft.mesh.v1.Visibility
+	8,  // 5: weft.mesh.v1.VirtualHost.rules:type_name -> weft.mesh.v1.Rule
+	9,  // 6: weft.mesh.v1.Rule.match:type_name -> weft.mesh.v1.Match
+	11, // 7: weft.mesh.v1.Rule.splits:type_name -> weft.mesh.v1.Split
+	10, // 8: weft.mesh.v1.Rule.set_headers:type_name -> weft.mesh.v1.Header
+	10, // 9: weft.mesh.v1.Match.headers:type_name -> weft.mesh.v1.Header
+	10, // 10: weft.mesh.v1.Split.set_headers:type_name -> weft.mesh.v1.Header
+	3,  // 11: weft.mesh.v1.Backend.protocol:type_name -> weft.mesh.v1.Backend.Protocol
+	13, // 12: weft.mesh.v1.Backend.timeouts:type_name -> weft.mesh.v1.Timeouts
+	14, // 13: weft.mesh.v1.Backend.activation:type_name -> weft.mesh.v1.Activation
+	15, // 14: weft.mesh.v1.Backend.revision:type_name -> weft.mesh.v1.Revision
+	17, // 15: weft.mesh.v1.Endpoints.endpoints:type_name -> weft.mesh.v1.Endpoint
+	19, // 16: weft.mesh.v1.Service.ports:type_name -> weft.mesh.v1.ServicePort
+	20, // 17: weft.mesh.v1.Service.headless_addresses:type_name -> weft.mesh.v1.HeadlessAddress
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_mesh_config_mesh_proto_init() }
@@ -1369,8 +1513,8 @@ func file_mesh_config_mesh_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mesh_config_mesh_proto_rawDesc), len(file_mesh_config_mesh_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   16,
+			NumEnums:      4,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

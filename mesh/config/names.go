@@ -13,11 +13,13 @@ const (
 	BackendType   = "type.googleapis.com/weft.mesh.v1.Backend"
 	EndpointsType = "type.googleapis.com/weft.mesh.v1.Endpoints"
 	ServiceType   = "type.googleapis.com/weft.mesh.v1.Service"
+
+	CertificateType = "type.googleapis.com/weft.mesh.v1.Certificate"
 )
 
 // Types lists the type URLs in the order in which a proxy must learn of them, so that what a resource names is there before it.
 func Types() []string {
-	return []string{EndpointsType, BackendType, RouteType, ServiceType, ListenerType}
+	return []string{EndpointsType, BackendType, CertificateType, RouteType, ServiceType, ListenerType}
 }
 
 // Resource is any of the messages above.
@@ -43,4 +45,14 @@ func ServiceBackend(namespace, service string, port uint16, udp bool) string {
 // KnativeRoute is the name of the Route that a serving.knative.dev Route compiles to.
 func KnativeRoute(namespace, name string) string {
 	return "knative/" + namespace + "/" + name
+}
+
+// SecretCertificate is the name of the Certificate that a Secret of type kubernetes.io/tls compiles to.
+func SecretCertificate(namespace, secret string) string {
+	return "secret/" + namespace + "/" + secret
+}
+
+// LocalCertificate is the name of the Certificate that the platform's own authority has issued for a DNS name.
+func LocalCertificate(dnsName string) string {
+	return "local/" + dnsName
 }

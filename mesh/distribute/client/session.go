@@ -158,6 +158,8 @@ func newResource(typeURL string) (config.Resource, error) {
 		return new(config.Endpoints), nil
 	case config.BackendType:
 		return new(config.Backend), nil
+	case config.CertificateType:
+		return new(config.Certificate), nil
 	case config.RouteType:
 		return new(config.Route), nil
 	case config.ServiceType:
