@@ -87,7 +87,7 @@ func build(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("opening the image store: %w", err)
 	}
-	if _, err := store.Build(ctx, image.BuildOptions{Name: testImage, PackageDir: "testdata/server"}); err != nil {
+	if _, err := store.Build(ctx, image.BuildOptions{Name: testImage, Package: "testdata/server"}); err != nil {
 		return fmt.Errorf("building the image: %w", err)
 	}
 	return nil

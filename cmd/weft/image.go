@@ -41,15 +41,15 @@ Images named dev.local/..., ko.local/... or kind.local/... are in no registry: t
 type openStore func() (*image.Store, error)
 
 func newImageBuild(open openStore) *cobra.Command {
-	var base string
+	var base, output string
 	var flags, env []string
 	cmd := &cobra.Command{
-		Use:   "build NAME [DIRECTORY]",
+		Use:   "build NAME [PACKAGE]",
 		Short: "Build an image from a Go main package",
 		Long: `Build an image from a Go main package, without any container engine.
 
-The binary is static and runs as user 65532. A directory named kodata beside the source is in the image as $KO_DATA_PATH.
-A NAME without a registry gets dev.local/ in front.`,
+PACKAGE is a directory, or an import path as the module of the current directory knows it. The binary is static and runs as user
+65532. A directory named kodata beside the source is in the image as $KO_DATA_PATH. A NAME without a registry gets dev.local/ in front.`,
 		Example: `  # Build the package in the current directory as dev.local/hello:latest
   weft image build hello
 
@@ -57,21 +57,24 @@ A NAME without a registry gets dev.local/ in front.`,
   weft image build dev.local/hello:v1 ./samples/hello
 
   # Build on a base image
-  weft image build hello:v2 ./cmd/hello --base docker.io/library/alpine:3.22`,
+  weft image build hello:v2 ./cmd/hello --base docker.io/library/alpine:3.22
+
+  # Build a package of a required module, and write the image to a directory for other tools
+  weft image build hello example.com/greetings/cmd/hello --output ./hello`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := open()
 			if err != nil {
 				return err
 			}
-			dir := "."
+			pkg := "."
 			if len(args) == 2 {
-				dir = args[1]
+				pkg = args[1]
 			}
 			out := newProgressPrinter(cmd.ErrOrStderr())
 			start := time.Now()
 			img, err := s.Build(cmd.Context(), image.BuildOptions{
-				Name: args[0], PackageDir: dir, BaseImage: base, Flags: flags, Env: env,
+				Name: args[0], Package: pkg, Layout: output, BaseImage: base, Flags: flags, Env: env,
 				Pull: image.PullOptions{Keychain: authn.DefaultKeychain, Progress: out.step("pulling " + base)},
 			})
 			out.end()
@@ -85,6 +88,8 @@ A NAME without a registry gets dev.local/ in front.`,
 	cmd.Flags().StringVar(&base, "base", "", "image to build on (default: only users, certificates and /tmp)")
 	cmd.Flags().StringArrayVar(&flags, "flag", nil, "argument for go build, for example --flag=-tags=netgo; repeatable")
 	cmd.Flags().StringArrayVar(&env, "env", nil, "KEY=value for the environment of the program; repeatable")
+	cmd.Flags().StringVar(&output, "output", "", "new directory to write an OCI layout to, in place of the images of this machine")
+	cmd.MarkFlagsMutuallyExclusive("output", "base")
 	return cmd
 }
 

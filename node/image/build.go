@@ -8,9 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/build"
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,8 +47,12 @@ var ErrBuild = errors.New("go build")
 type BuildOptions struct {
 	// Name of the image. A name without a registry gets dev.local/ in front, because what is built here is in no registry.
 	Name string
-	// PackageDir is the directory of a Go main package, absolute or relative to the working directory.
-	PackageDir string
+	// Package is a Go main package: its directory, absolute or relative to the working directory, or its import path as the module of
+	// the working directory knows it.
+	Package string
+	// Layout is a directory to write the image to, as an OCI layout, in place of the store. It must be new or empty. Empty is the store.
+	// A layout needs all layers as archives, which those of a BaseImage no longer are.
+	Layout string
 	// BaseImage is the image to build on, pulled when absent. Empty is an image with nothing but users, certificates and /tmp.
 	BaseImage string
 	// Pull is used for BaseImage.
@@ -86,6 +92,9 @@ func (s *Store) Build(ctx context.Context, opts BuildOptions) (Image, error) {
 	if err != nil {
 		return Image{}, fmt.Errorf("building %s: %w", r.name, err)
 	}
+	if opts.Layout != "" {
+		return writeLayout(ctx, opts.Layout, b, r.name)
+	}
 	return s.ingest(ctx, b, map[string]target{r.name: {}}, nil)
 }
 
@@ -100,11 +109,10 @@ func BuildName(n string) string {
 
 // build compiles and describes the image. Its layer is a file in tmp.
 func (s *Store) build(ctx context.Context, tmp string, opts BuildOptions) (bundle, error) {
-	src, err := filepath.Abs(opts.PackageDir)
+	src, err := locate(ctx, opts.Package)
 	if err != nil {
 		return bundle{}, err
 	}
-	name := filepath.Base(src)
 	binary := filepath.Join(tmp, "binary")
 	if err := s.compile(ctx, src, binary, opts.Flags); err != nil {
 		return bundle{}, err
@@ -115,7 +123,7 @@ func (s *Store) build(ctx context.Context, tmp string, opts BuildOptions) (bundl
 	}
 	archive := filepath.Join(tmp, "layer.tar")
 	diffHex, size, err := writeLayer(archive, layerContent{
-		binary: binary, name: name, data: filepath.Join(src, dataSource), bare: opts.BaseImage == "",
+		binary: binary, name: src.name, data: filepath.Join(src.dir, dataSource), bare: opts.BaseImage == "",
 	})
 	if err != nil {
 		return bundle{}, err
@@ -123,19 +131,49 @@ func (s *Store) build(ctx context.Context, tmp string, opts BuildOptions) (bundl
 	base.layers = append(base.layers, layerSource{diffHex: diffHex, size: size, open: func(context.Context) (io.ReadCloser, error) {
 		return os.Open(archive)
 	}})
-	return s.describe(base, name, opts.Env)
+	return s.describe(base, src.name, opts.Env)
 }
 
-// compile runs the go command in the package's directory, so that the module there decides. The commit is not stamped in: it would
-// change the image without a change of the program.
-func (s *Store) compile(ctx context.Context, src, binary string, flags []string) error {
-	args := slices.Concat([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"}, flags, []string{"-o", binary, "."})
+// source is the package to build.
+type source struct {
+	// dir has its files, and name is that of the program.
+	dir, name string
+	// target names the package for a go command that runs in module, whose go.mod decides the versions of what it imports.
+	target, module string
+}
+
+// locate finds a package by its directory or import path.
+func locate(ctx context.Context, pkg string) (source, error) {
+	dir, err := filepath.Abs(pkg)
+	if err != nil {
+		return source{}, err
+	}
+	fi, err := os.Stat(dir)
+	if err == nil && fi.IsDir() || build.IsLocalImport(pkg) || filepath.IsAbs(pkg) {
+		return source{dir: dir, name: filepath.Base(dir), target: ".", module: dir}, nil
+	}
+	tool, err := goCommand()
+	if err != nil {
+		return source{}, err
+	}
+	var out, report bytes.Buffer
+	cmd := exec.CommandContext(ctx, tool, "list", "-find", "-f", "{{.Dir}}", "--", pkg)
+	cmd.Stdout, cmd.Stderr = &out, &report
+	if err := cmd.Run(); err != nil {
+		return source{}, fmt.Errorf("%w: %q is neither a directory nor a package of the module here: %w\n%s", ErrBuild, pkg, err, strings.TrimSpace(report.String()))
+	}
+	return source{dir: strings.TrimSpace(out.String()), name: path.Base(pkg), target: pkg}, nil
+}
+
+// compile runs the go command. The commit is not stamped in: it would change the image without a change of the program.
+func (s *Store) compile(ctx context.Context, src source, binary string, flags []string) error {
+	args := slices.Concat([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"}, flags, []string{"-o", binary, src.target})
 	tool, err := goCommand()
 	if err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, tool, args...)
-	cmd.Dir = src
+	cmd.Dir = src.module
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+platformOS, "GOARCH="+s.opts.Architecture)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -143,17 +181,17 @@ func (s *Store) compile(ctx context.Context, src, binary string, flags []string)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return fmt.Errorf("%w in %s: %w\n%s", ErrBuild, src, err, strings.TrimSpace(out.String()))
+		return fmt.Errorf("%w in %s: %w\n%s", ErrBuild, src.dir, err, strings.TrimSpace(out.String()))
 	}
 	f, err := os.Open(binary)
 	if err != nil {
-		return fmt.Errorf("%w in %s: %w", ErrBuild, src, err)
+		return fmt.Errorf("%w in %s: %w", ErrBuild, src.dir, err)
 	}
 	defer func() { _ = f.Close() }()
 	// A library compiles to an archive without complaint.
 	var magic [4]byte
 	if _, err := io.ReadFull(f, magic[:]); err != nil || string(magic[:]) != "\x7fELF" {
-		return fmt.Errorf("%w in %s: not a main package", ErrBuild, src)
+		return fmt.Errorf("%w in %s: not a main package", ErrBuild, src.dir)
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func run(t *testing.T, img Image) string {
 func TestBuildRuns(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	opts := BuildOptions{Name: "tiny:v1", PackageDir: "testdata/tiny", Env: []string{"COLOUR=blue"}}
+	opts := BuildOptions{Name: "tiny:v1", Package: "testdata/tiny", Env: []string{"COLOUR=blue"}}
 	img, err := s.Build(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestBuildOnBase(t *testing.T) {
 	base := newImage(t, layer(t, dir("run"), dir("var"), link("var/run", "/run"), owned("tmp", 0o1777, 0), file("marker", "base")))
 	ref := reg.push(t, "base:v1", base)
 	s := newStore(t)
-	img, err := s.Build(t.Context(), BuildOptions{Name: reg.host + "/tiny", PackageDir: "testdata/tiny", BaseImage: ref})
+	img, err := s.Build(t.Context(), BuildOptions{Name: reg.host + "/tiny", Package: "testdata/tiny", BaseImage: ref})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,6 +97,50 @@ func TestBuildOnBase(t *testing.T) {
 	}
 }
 
+func TestBuildImportPath(t *testing.T) {
+	t.Parallel()
+	const pkg = "github.com/weft-dev/weft/node/image/testdata/tiny"
+	s := newStore(t)
+	byDir, err := s.Build(t.Context(), BuildOptions{Name: "tiny", Package: "testdata/tiny"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byPath, err := s.Build(t.Context(), BuildOptions{Name: "tiny", Package: pkg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if byPath.ID != byDir.ID {
+		t.Errorf("built by import path %s, by directory %s", byPath.ID, byDir.ID)
+	}
+}
+
+func TestBuildLayout(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	opts := BuildOptions{Name: "tiny:v1", Package: "testdata/tiny", Layout: filepath.Join(t.TempDir(), "out")}
+	written, err := s.Build(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Resolve(t.Context(), written.Name); !errors.Is(err, ErrNeverPull) {
+		t.Errorf("the store resolves %s: %v, want %v", written.Name, err, ErrNeverPull)
+	}
+	names, err := s.Import(t.Context(), opts.Layout, ImportOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"dev.local/tiny:v1"}, names); diff != "" {
+		t.Errorf("names in the layout (-want +got):\n%s", diff)
+	}
+	imported, err := s.Resolve(t.Context(), written.Name)
+	if err != nil || imported.ID != written.ID || imported.Size != written.Size {
+		t.Errorf("imported %+v, %v; written %+v", imported, err, written)
+	}
+	if _, err := s.Build(t.Context(), opts); !errors.Is(err, ErrNotEmpty) {
+		t.Errorf("writing to the same directory again: %v, want %v", err, ErrNotEmpty)
+	}
+}
+
 func TestBuildErrors(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -109,13 +153,14 @@ func TestBuildErrors(t *testing.T) {
 		{name: "bad name", image: "UPPER", dir: "testdata/tiny", want: ErrInvalidName},
 		{name: "no name", dir: "testdata/tiny", want: ErrInvalidName},
 		{name: "digest", image: "app@sha256:" + strings.Repeat("0", 64), dir: "testdata/tiny", want: ErrInvalidName},
+		{name: "no package", image: "app", dir: "example.com/absent", want: ErrBuild, text: "neither a directory nor a package"},
 		{name: "no base", image: "app", dir: "testdata/tiny", base: "dev.local/absent", want: ErrNeverPull},
 	}
 	s := newStore(t)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := s.Build(t.Context(), BuildOptions{Name: tt.image, PackageDir: tt.dir, BaseImage: tt.base})
+			_, err := s.Build(t.Context(), BuildOptions{Name: tt.image, Package: tt.dir, BaseImage: tt.base})
 			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("Build: %v, want %v with %q", err, tt.want, tt.text)
 			}
