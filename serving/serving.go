@@ -30,6 +30,7 @@ import (
 	"github.com/weft-dev/weft/serving/config"
 	"github.com/weft-dev/weft/serving/configuration"
 	"github.com/weft-dev/weft/serving/digest"
+	"github.com/weft-dev/weft/serving/gc"
 	"github.com/weft-dev/weft/serving/labeler"
 	"github.com/weft-dev/weft/serving/owned"
 	"github.com/weft-dev/weft/serving/revision"
@@ -109,7 +110,7 @@ func AddToManager(mgr manager.Manager, o Options) error {
 			return err
 		}
 	}
-	for _, add := range []func(manager.Manager, Options) error{addServices, addConfigurations, addRevisions, addRoutes, addLabeler} {
+	for _, add := range []func(manager.Manager, Options) error{addServices, addConfigurations, addRevisions, addRoutes, addLabeler, addCollector} {
 		if err := add(mgr, o); err != nil {
 			return err
 		}
@@ -161,6 +162,13 @@ func addLabeler(mgr manager.Manager, o Options) error {
 	s := store(mgr, labeler.Name)
 	finder := route.Finder{Reader: s}
 	return wrap(labeler.Name, labeler.AddToManager(mgr, labeler.New(s, time.Now), o.controller(), finder.OfConfiguration, finder.OfRevision))
+}
+
+func addCollector(mgr manager.Manager, o Options) error {
+	s := store(mgr, gc.Name)
+	all := every(s, func() client.ObjectList { return &servingv1.ConfigurationList{} })
+	changes := source.Channel(o.Config.Changes(config.GCName), all)
+	return wrap(gc.Name, gc.AddToManager(mgr, gc.New(s, o.Config.Load, time.Now), o.controller(), changes))
 }
 
 // store gives each controller its own name in Events, as upstream has them.

@@ -41,6 +41,17 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	return nil
 }
 
+// Revisions returns the revisions of a configuration from a cache with the indexes of AddIndexes. They are the cache's and must
+// not be changed; the slice is the caller's.
+func Revisions(ctx context.Context, reader client.Reader, c *servingv1.Configuration) ([]servingv1.Revision, error) {
+	var revisions servingv1.RevisionList
+	if err := reader.List(ctx, &revisions, client.InNamespace(c.Namespace), client.MatchingFields{revisionsByConfiguration: c.Name},
+		client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing revisions of configuration %q: %w", c.Name, err)
+	}
+	return revisions.Items, nil
+}
+
 // AddToManager runs the reconciler with the manager.
 func AddToManager(mgr manager.Manager, r *Reconciler, options controller.Options) error {
 	return builder.ControllerManagedBy(mgr).Named(Name).

@@ -3,14 +3,12 @@ package configuration
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/weft-dev/weft/serving/owned"
@@ -65,12 +63,11 @@ func (r *Reconciler) created(ctx context.Context, c *servingv1.Configuration) (*
 
 // promote moves the latest ready revision forward.
 func (r *Reconciler) promote(ctx context.Context, c *servingv1.Configuration, created *servingv1.Revision) error {
-	var revisions servingv1.RevisionList
-	if err := r.store.List(ctx, &revisions, client.InNamespace(c.Namespace), client.MatchingFields{revisionsByConfiguration: c.Name},
-		client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("listing revisions of configuration %q: %w", c.Name, err)
+	revisions, err := Revisions(ctx, r.store, c)
+	if err != nil {
+		return err
 	}
-	name := latestReady(c, created, revisions.Items)
+	name := latestReady(c, created, revisions)
 	if name == "" {
 		return nil
 	}
