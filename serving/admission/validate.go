@@ -59,6 +59,9 @@ func (s *Server) validateConfig(_ context.Context, req *admissionv1.AdmissionReq
 	if err := json.Unmarshal(req.Object.Raw, &configMap); err != nil {
 		return refuse("validation failed: cannot decode incoming new object: %v", err)
 	}
+	if !config.Known(configMap.Name) {
+		return allow()
+	}
 	if err := checkExample(&configMap); err != nil {
 		return refuse("validation failed: %v", err)
 	}

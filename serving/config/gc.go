@@ -46,6 +46,7 @@ func parseGC(data map[string]string) (*GC, error) {
 
 func countOrDisabled(target *int64) func(raw string) error {
 	return func(raw string) error {
+		raw = strings.TrimSpace(raw)
 		switch {
 		case raw == "":
 			return nil
@@ -64,6 +65,7 @@ func countOrDisabled(target *int64) func(raw string) error {
 
 func durationOrDisabled(target *time.Duration) func(raw string) error {
 	return func(raw string) error {
+		raw = strings.TrimSpace(raw)
 		switch {
 		case raw == "":
 			return nil

@@ -107,16 +107,16 @@ func (n *Network) parseTLS(v *values) {
 	v.bool(&n.SystemInternalTLS, "internal-encryption")
 	v.read([]string{"system-internal-tls"}, enabledOrDisabled(&n.SystemInternalTLS))
 	v.read([]string{"cluster-local-domain-tls"}, enabledOrDisabled(&n.ClusterLocalDomainTLS))
-	v.read([]string{"httpProtocol", "http-protocol"}, func(raw string) error {
-		switch p := HTTPProtocol(strings.ToLower(raw)); p {
-		case "":
-		case HTTPEnabled, HTTPDisabled, HTTPRedirected:
-			n.HTTPProtocol = p
-		default:
-			return fmt.Errorf("httpProtocol %s in config-network ConfigMap is not supported", raw)
-		}
-		return nil
-	})
+	// Only what the newest spelling says counts, so an older one may say anything.
+	protocol := ""
+	v.text(&protocol, "httpProtocol", "http-protocol")
+	switch p := HTTPProtocol(strings.ToLower(protocol)); p {
+	case "":
+	case HTTPEnabled, HTTPDisabled, HTTPRedirected:
+		n.HTTPProtocol = p
+	default:
+		v.reject("httpProtocol %s in config-network ConfigMap is not supported", protocol)
+	}
 }
 
 func enabledOrDisabled(target *bool) func(raw string) error {

@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	apiconfig "knative.dev/serving/pkg/apis/config"
 )
@@ -75,8 +76,16 @@ func Parse(maps map[string]map[string]string, domains Domains) (*Snapshot, error
 	return s, nil
 }
 
-// Validate reports what is wrong with the data of one map; maps that are not ours are always fine.
+// Known tells whether a config map of this name is Knative's.
+func Known(name string) bool {
+	return slices.Contains(Names(), name) || slices.Contains(acceptedNames(), name)
+}
+
+// Validate reports what is wrong with the data of one map; maps that are not Knative's are always fine.
 func Validate(name string, data map[string]string) error {
+	if err := checkAccepted(name, data); err != nil {
+		return fmt.Errorf("parsing config map %q: %w", name, err)
+	}
 	_, err := (&Snapshot{}).with(name, data, Domains{})
 	return err
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,8 +49,9 @@ func (v *values) read(keys []string, parse func(raw string) error) {
 	}
 }
 
+// text trims blanks.
 func (v *values) text(target *string, keys ...string) {
-	v.read(keys, func(raw string) error { *target = raw; return nil })
+	v.read(keys, func(raw string) error { *target = strings.TrimSpace(raw); return nil })
 }
 
 func (v *values) bool(target *bool, keys ...string) {
@@ -95,15 +97,12 @@ func (v *values) quantity(keys ...string) {
 	})
 }
 
-// oneOf accepts the options without regard to case and stores them as they are spelled here.
+// oneOf accepts exactly the options.
 func (v *values) oneOf(target *string, options []string, keys ...string) {
 	v.read(keys, func(raw string) error {
-		for _, option := range options {
-			if strings.EqualFold(raw, option) {
-				*target = option
-				return nil
-			}
+		if *target = strings.TrimSpace(raw); !slices.Contains(options, *target) {
+			return fmt.Errorf("%q is not one of %s", raw, strings.Join(options, ", "))
 		}
-		return fmt.Errorf("%q is not one of %s", raw, strings.Join(options, ", "))
+		return nil
 	})
 }
