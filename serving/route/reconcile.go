@@ -265,7 +265,7 @@ func reflectMesh(route *servingv1.Route, before *servingv1.RouteStatus, programm
 		route.Status.MarkIngressNotConfigured()
 	case !programmed:
 		conditions.MarkUnknown(servingv1.RouteConditionIngressReady, "IngressNotConfigured", "%s", why)
-	case len(paces(&route.Status)) > 0:
+	case inProgress(&route.Status):
 		route.Status.MarkIngressRolloutInProgress()
 	default:
 		conditions.MarkTrue(servingv1.RouteConditionIngressReady)

@@ -2,6 +2,7 @@ package route
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -10,9 +11,25 @@ import (
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 )
 
-// rolloutAnnotation of a route's status holds the pace of the rollouts in progress, by target. How far they are the traffic
-// of the status says.
+// rolloutAnnotation of a route's status holds the rollouts in progress. It is kept in the status, where upstream keeps it on its
+// Ingress, because it and status.traffic say one thing and must be stored in one write; the mesh reads the shares of tags in it.
 const rolloutAnnotation = "networking.internal.knative.dev/rollout"
+
+// rollouts are those in progress, each for one host. A host at rest has none.
+type rollouts struct {
+	// Targets are the paces of the route's own host, by tag and configuration of the target. How far they are status.traffic says.
+	Targets map[string]*pace `json:"targets,omitempty"`
+	// Tags are the rollouts of the tags' hosts, by tag.
+	Tags map[string]*tagRollout `json:"tags,omitempty"`
+}
+
+// tagRollout is the rollout of a tag's host, all of whose requests follow the latest revision whatever the tag's part of the
+// route's traffic is.
+type tagRollout struct {
+	pace
+	// Revisions divide 100 %, the oldest first.
+	Revisions []share `json:"revisions"`
+}
 
 // pace is how fast one target moves to its latest revision. The zero value is a target at rest.
 type pace struct {
@@ -28,8 +45,8 @@ type pace struct {
 
 // share is a revision's part of a target's traffic.
 type share struct {
-	revision string
-	percent  int64
+	Revision string `json:"revisionName"`
+	Percent  int64  `json:"percent"`
 }
 
 // moment is what a rollout is decided by beside its target.
@@ -47,11 +64,11 @@ type moment struct {
 func roll(before []share, latest string, percent int64, p *pace, m moment) (after []share, wait time.Duration) {
 	before = fit(before, percent)
 	whole := []share{{latest, percent}}
-	if m.duration <= 0 || percent <= 1 || len(before) == 0 || len(before) == 1 && before[0].revision == latest {
+	if m.duration <= 0 || percent <= 1 || len(before) == 0 || len(before) == 1 && before[0].Revision == latest {
 		*p = pace{}
 		return whole, 0
 	}
-	if before[len(before)-1].revision != latest {
+	if before[len(before)-1].Revision != latest {
 		*p = pace{Start: m.now}
 		return append(drain(before, 1), share{latest, 1}), 0
 	}
@@ -65,10 +82,12 @@ func roll(before []share, latest string, percent int64, p *pace, m moment) (afte
 		p.measure(percent, m)
 	}
 	shares := before
-	for ; !m.now.Before(p.Next) && len(shares) > 1; p.Next = p.Next.Add(p.Step) {
+	if !m.now.Before(p.Next) {
+		// One step for one look, however late it is: what was missed while nobody looked must not come at once.
 		last := shares[len(shares)-1]
-		last.percent = min(last.percent+p.Size, percent)
+		last.Percent = min(last.Percent+p.Size, percent)
 		shares = append(drain(shares[:len(shares)-1], p.Size), last)
+		p.Next = m.now.Add(p.Step)
 	}
 	if len(shares) == 1 {
 		*p = pace{}
@@ -95,20 +114,20 @@ func fit(shares []share, percent int64) []share {
 	out := slices.Clone(shares)
 	total := int64(0)
 	for _, s := range out {
-		total += s.percent
+		total += s.Percent
 	}
 	if percent == 0 || len(out) == 0 {
 		return nil
 	}
 	if total < percent {
-		out[len(out)-1].percent += percent - total
+		out[len(out)-1].Percent += percent - total
 		return out
 	}
 	for excess := total - percent; excess > 0; {
-		taken := min(out[0].percent, excess)
-		out[0].percent -= taken
+		taken := min(out[0].Percent, excess)
+		out[0].Percent -= taken
 		excess -= taken
-		if out[0].percent == 0 {
+		if out[0].Percent == 0 {
 			out = out[1:]
 		}
 	}
@@ -119,17 +138,24 @@ func fit(shares []share, percent int64) []share {
 func drain(shares []share, percents int64) []share {
 	out := slices.Clone(shares)
 	for i := len(out) - 1; i >= 0 && percents > 0; i-- {
-		taken := min(out[i].percent, percents)
-		out[i].percent -= taken
+		taken := min(out[i].Percent, percents)
+		out[i].Percent -= taken
 		percents -= taken
 	}
-	return slices.DeleteFunc(out, func(s share) bool { return s.percent == 0 })
+	return slices.DeleteFunc(out, func(s share) bool { return s.Percent == 0 })
 }
 
-// rollOut replaces each target that follows the latest revision by the shares of its rollout, and notes their pace in the
-// status. A revision that is gone or broken gets no share: a rollout must not delay the way out of an outage.
+// rollOut replaces each target that follows the latest revision by one for each revision of its rollouts, and notes these in the
+// status. wait is the time to the next step. A revision that is gone or broken gets no share: a rollout must not delay the way
+// out of an outage.
 func rollOut(r *servingv1.Route, targets []servingv1.TrafficTarget, in Referred, m moment) (out []servingv1.TrafficTarget, wait time.Duration) {
-	noted, kept := paces(&r.Status), map[string]*pace{}
+	noted := readRollouts(&r.Status)
+	kept := rollouts{Targets: map[string]*pace{}, Tags: map[string]*tagRollout{}}
+	soonest := func(next time.Duration) {
+		if next > 0 && (wait == 0 || next < wait) {
+			wait = next
+		}
+	}
 	for i := range targets {
 		t := &targets[i]
 		if !followsLatest(t) {
@@ -137,30 +163,58 @@ func rollOut(r *servingv1.Route, targets []servingv1.TrafficTarget, in Referred,
 			continue
 		}
 		configuration := in.configurationOf(t.RevisionName)
-		before := in.shares(r.Status.Traffic, t.Tag, configuration)
-		target := t.Tag + "/" + configuration
-		p := noted[target]
-		if p == nil {
-			p = &pace{}
+		var main, own []share
+		if *t.Percent > 0 {
+			key := t.Tag + "/" + configuration
+			p := valueOf(noted.Targets[key])
+			var next time.Duration
+			main, next = roll(in.shares(r.Status.Traffic, t.Tag, configuration), t.RevisionName, *t.Percent, &p, m)
+			kept.Targets[key] = &p
+			soonest(next)
 		}
-		shares, next := roll(before, t.RevisionName, *t.Percent, p, m)
-		kept[target] = p
-		if next > 0 && (wait == 0 || next < wait) {
-			wait = next
+		if t.Tag != "" {
+			p := valueOf(noted.Tags[t.Tag])
+			var next time.Duration
+			own, next = roll(in.ownShares(&r.Status, p.Revisions, t.Tag, configuration), t.RevisionName, 100, &p.pace, m)
+			kept.Tags[t.Tag] = &tagRollout{pace: p.pace, Revisions: own}
+			soonest(next)
 		}
-		for _, s := range shares {
-			out = append(out, servingv1.TrafficTarget{
-				Tag: t.Tag, RevisionName: s.revision, Percent: &s.percent, LatestRevision: t.LatestRevision,
-			})
-		}
+		out = append(out, perRevision(t, main, own)...)
 	}
-	notePaces(&r.Status, kept)
+	kept.note(&r.Status)
 	return out, wait
 }
 
-// followsLatest says whether a target has traffic that follows the latest revision.
+func valueOf[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// perRevision makes a target of each revision that gets requests of the route's own host or of the tag's, the latest one last.
+func perRevision(t *servingv1.TrafficTarget, main, own []share) (out []servingv1.TrafficTarget) {
+	percents := map[string]int64{}
+	var names []string
+	for _, s := range slices.Concat(own, main) {
+		if s.Revision != t.RevisionName && !slices.Contains(names, s.Revision) {
+			names = append(names, s.Revision)
+		}
+	}
+	for _, s := range main {
+		percents[s.Revision] = s.Percent
+	}
+	for _, name := range append(names, t.RevisionName) {
+		out = append(out, servingv1.TrafficTarget{
+			Tag: t.Tag, RevisionName: name, Percent: new(percents[name]), LatestRevision: t.LatestRevision,
+		})
+	}
+	return out
+}
+
+// followsLatest says whether a target follows the latest revision.
 func followsLatest(t *servingv1.TrafficTarget) bool {
-	return t.LatestRevision != nil && *t.LatestRevision && t.Percent != nil && *t.Percent > 0
+	return t.LatestRevision != nil && *t.LatestRevision && t.Percent != nil
 }
 
 // shares returns how the traffic of a target is divided among the revisions of its configuration that can take it.
@@ -168,11 +222,26 @@ func (in Referred) shares(traffic []servingv1.TrafficTarget, tag, configuration 
 	var out []share
 	for i := range traffic {
 		t := &traffic[i]
-		if t.Tag == tag && followsLatest(t) && in.configurationOf(t.RevisionName) == configuration && in.Revisions[t.RevisionName].IsReady() {
+		if t.Tag == tag && followsLatest(t) && *t.Percent > 0 && in.usable(t.RevisionName, configuration) {
 			out = append(out, share{t.RevisionName, *t.Percent})
 		}
 	}
 	return out
+}
+
+// ownShares returns how the requests to a tag's host are divided: as its rollout says, or all to the latest revision so far.
+func (in Referred) ownShares(rs *servingv1.RouteStatus, rolling []share, tag, configuration string) []share {
+	for i := len(rs.Traffic) - 1; i >= 0 && len(rolling) == 0; i-- {
+		if t := &rs.Traffic[i]; t.Tag == tag && followsLatest(t) {
+			rolling = []share{{t.RevisionName, 100}}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(rolling), func(s share) bool { return !in.usable(s.Revision, configuration) })
+}
+
+// usable says whether a revision is one of the configuration's and can take traffic.
+func (in Referred) usable(revision, configuration string) bool {
+	return in.configurationOf(revision) == configuration && in.Revisions[revision].IsReady()
 }
 
 // configurationOf returns the name of the configuration of a revision, or "" when it is not there.
@@ -183,30 +252,30 @@ func (in Referred) configurationOf(revision string) string {
 	return ""
 }
 
-// paces reads the annotation. What cannot be read is as if nothing were in progress.
-func paces(rs *servingv1.RouteStatus) map[string]*pace {
-	out := map[string]*pace{}
+// readRollouts reads the annotation. What cannot be read is as if nothing were in progress.
+func readRollouts(rs *servingv1.RouteStatus) rollouts {
+	var out rollouts
 	if err := json.Unmarshal([]byte(rs.Annotations[rolloutAnnotation]), &out); err != nil {
-		return map[string]*pace{}
+		return rollouts{}
 	}
 	return out
 }
 
-// notePaces writes the annotation, or removes it when all targets are at rest.
-func notePaces(rs *servingv1.RouteStatus, all map[string]*pace) {
-	for target, p := range all {
-		if p == nil || p.Start.IsZero() {
-			delete(all, target)
-		}
-	}
+// inProgress says whether the status holds a rollout that has not ended.
+func inProgress(rs *servingv1.RouteStatus) bool { return rs.Annotations[rolloutAnnotation] != "" }
+
+// note writes the annotation, or removes it when all hosts are at rest.
+func (ro rollouts) note(rs *servingv1.RouteStatus) {
+	maps.DeleteFunc(ro.Targets, func(_ string, p *pace) bool { return p.Start.IsZero() })
+	maps.DeleteFunc(ro.Tags, func(_ string, t *tagRollout) bool { return t.Start.IsZero() })
 	delete(rs.Annotations, rolloutAnnotation)
-	if len(all) == 0 {
+	if len(ro.Targets) == 0 && len(ro.Tags) == 0 {
 		if len(rs.Annotations) == 0 {
 			rs.Annotations = nil
 		}
 		return
 	}
-	data, err := json.Marshal(all)
+	data, err := json.Marshal(ro)
 	if err != nil {
 		return // times of our own clock always marshal
 	}

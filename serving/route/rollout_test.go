@@ -2,6 +2,8 @@ package route
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,7 +17,7 @@ var start = time.Unix(1000, 0)
 func text(shares []share) string {
 	out := ""
 	for _, s := range shares {
-		out += fmt.Sprintf("%s:%d ", s.revision, s.percent)
+		out += fmt.Sprintf("%s:%d ", s.Revision, s.Percent)
 	}
 	return out
 }
@@ -72,8 +74,8 @@ func TestRoll(t *testing.T) {
 			moment: moment{now: start.Add(10 * time.Second), duration: time.Minute}, want: "a:66 b:34 ", wait: 10 * time.Second,
 		},
 		{
-			name: "catch up", before: []share{{"a", 99}, {"b", 1}}, latest: "b", percent: 100, pace: running,
-			moment: moment{now: start.Add(25 * time.Second), duration: time.Minute}, want: "a:33 b:67 ", wait: 5 * time.Second,
+			name: "late: one step, and the next after a whole pause", before: []share{{"a", 99}, {"b", 1}}, latest: "b", percent: 100, pace: running,
+			moment: moment{now: start.Add(25 * time.Second), duration: time.Minute}, want: "a:66 b:34 ", wait: 10 * time.Second,
 		},
 		{
 			name: "end", before: []share{{"a", 33}, {"b", 67}}, latest: "b", percent: 100, pace: running,
@@ -135,9 +137,9 @@ func TestRollEnds(t *testing.T) {
 					shares, wait = roll(shares, "b", percent, &p, m)
 					sum := int64(0)
 					for _, s := range shares {
-						sum += s.percent
+						sum += s.Percent
 					}
-					newest := shares[len(shares)-1].percent
+					newest := shares[len(shares)-1].Percent
 					if sum != percent || newest < last {
 						t.Fatalf("shares are %q after %d for the new revision", text(shares), last)
 					}
@@ -152,20 +154,121 @@ func TestRollEnds(t *testing.T) {
 	}
 }
 
-func TestPacesSurviveStorage(t *testing.T) {
+func TestRolloutsSurviveStorage(t *testing.T) {
 	t.Parallel()
 	rs := &servingv1.RouteStatus{}
-	want := map[string]*pace{"/hello": {Start: start.UTC(), Size: 2, Step: time.Second, Next: start.Add(time.Second).UTC()}, "next/hello": {}}
-	notePaces(rs, want)
-	if diff := cmp.Diff(map[string]*pace{"/hello": want["/hello"]}, paces(rs)); diff != "" {
-		t.Errorf("paces (-want +got):\n%s", diff)
+	moving := pace{Start: start.UTC(), Size: 2, Step: time.Second, Next: start.Add(time.Second).UTC()}
+	want := rollouts{
+		Targets: map[string]*pace{"/hello": &moving},
+		Tags:    map[string]*tagRollout{"next": {pace: moving, Revisions: []share{{"a", 99}, {"b", 1}}}},
 	}
-	notePaces(rs, map[string]*pace{})
+	rollouts{
+		Targets: map[string]*pace{"/hello": &moving, "next/hello": {}},
+		Tags:    map[string]*tagRollout{"next": want.Tags["next"], "rest": {Revisions: []share{{"a", 100}}}},
+	}.note(rs)
+	if diff := cmp.Diff(want, readRollouts(rs), cmp.AllowUnexported(tagRollout{})); diff != "" {
+		t.Errorf("rollouts (-want +got):\n%s", diff)
+	}
+	rollouts{}.note(rs)
 	if rs.Annotations != nil {
 		t.Errorf("annotations are %v at rest, want none", rs.Annotations)
 	}
 	rs.Annotations = map[string]string{rolloutAnnotation: "broken"}
-	if got := paces(rs); len(got) != 0 {
-		t.Errorf("paces of a broken annotation are %v, want none", got)
+	if diff := cmp.Diff(rollouts{}, readRollouts(rs)); diff != "" {
+		t.Errorf("rollouts of a broken annotation (-want +got):\n%s", diff)
 	}
+}
+
+// rolling is a route whose rollouts a test drives, with the revisions that its configurations have.
+type rolling struct {
+	route  servingv1.Route
+	in     Referred
+	moment moment
+}
+
+func newRolling(revisions ...string) *rolling {
+	r := &rolling{in: Referred{Revisions: map[string]*servingv1.Revision{}}, moment: moment{now: start, duration: 10 * time.Second}}
+	for _, name := range revisions {
+		r.in.Revisions[name] = rev(name, name[:1], "ready")
+	}
+	return r
+}
+
+// at is a target that Resolve has found to be at a revision, the latest one of its configuration.
+func at(revision string, percent int64, tag string) servingv1.TrafficTarget {
+	return servingv1.TrafficTarget{RevisionName: revision, Tag: tag, Percent: &percent, LatestRevision: new(true)}
+}
+
+// look takes the rollouts to targets at the present moment, and says what status and annotation hold then.
+func (r *rolling) look(targets ...servingv1.TrafficTarget) string {
+	var out string
+	r.route.Status.Traffic, _ = rollOut(&r.route, targets, r.in, r.moment)
+	for _, t := range r.route.Status.Traffic {
+		out += fmt.Sprintf("%s%s:%d ", t.Tag, t.RevisionName, *t.Percent)
+	}
+	tags := readRollouts(&r.route.Status).Tags
+	for _, tag := range slices.Sorted(maps.Keys(tags)) {
+		out += "| " + tag + " " + text(tags[tag].Revisions)
+	}
+	return out
+}
+
+func (r *rolling) check(t *testing.T, want string, targets ...servingv1.TrafficTarget) {
+	t.Helper()
+	if got := r.look(targets...); got != want {
+		t.Errorf("after %v: %q, want %q", r.moment.now.Sub(start), got, want)
+	}
+}
+
+// programmed lets the proxies take up what was decided, so that the next look measures the steps.
+func (r *rolling) programmed() {
+	r.moment.now, r.moment.programmed = r.moment.now.Add(time.Second), true
+}
+
+func TestRollOutTagsOnTheirOwnHosts(t *testing.T) {
+	t.Parallel()
+	r := newRolling("a1", "a2", "a3")
+	r.check(t, "a1:100 -a1:0 ", at("a1", 100, ""), at("a1", 0, "-"))
+	r.check(t, "a1:99 a2:1 -a1:0 -a2:0 | - a1:99 a2:1 ", at("a2", 100, ""), at("a2", 0, "-"))
+	r.programmed()
+	r.check(t, "a1:99 a2:1 -a1:0 -a2:0 | - a1:99 a2:1 ", at("a2", 100, ""), at("a2", 0, "-"))
+	// 9 s are left, in 9 steps of 11 percents.
+	r.moment.now = r.moment.now.Add(time.Second)
+	r.check(t, "a1:88 a2:12 -a1:0 -a2:0 | - a1:88 a2:12 ", at("a2", 100, ""), at("a2", 0, "-"))
+	// A newer revision takes its first percent from the newest one before it.
+	r.check(t, "a1:88 a2:11 a3:1 -a1:0 -a2:0 -a3:0 | - a1:88 a2:11 a3:1 ", at("a3", 100, ""), at("a3", 0, "-"))
+	// Without a duration all are there at once.
+	r.moment.duration = 0
+	r.check(t, "a3:100 -a3:0 ", at("a3", 100, ""), at("a3", 0, "-"))
+	if inProgress(&r.route.Status) {
+		t.Errorf("a rollout is noted at the end: %v", r.route.Status.Annotations)
+	}
+}
+
+func TestRollOutSeveralTargets(t *testing.T) {
+	t.Parallel()
+	r := newRolling("a1", "a2", "b1", "b2")
+	rest := pinned("a1", 30, "")
+	r.check(t, "a1:50 b1:20 a1:30 ", at("a1", 50, ""), at("b1", 20, ""), rest)
+	r.check(t, "a1:49 a2:1 b1:20 a1:30 ", at("a2", 50, ""), at("b1", 20, ""), rest)
+	r.programmed()
+	// The other configuration begins its own rollout in the middle of the first one.
+	r.check(t, "a1:49 a2:1 b1:19 b2:1 a1:30 ", at("a2", 50, ""), at("b2", 20, ""), rest)
+	r.moment.now = r.moment.now.Add(time.Second)
+	r.check(t, "a1:44 a2:6 b1:19 b2:1 a1:30 ", at("a2", 50, ""), at("b2", 20, ""), rest)
+	// A rollback in the middle: what is pinned moves at once, and takes the rollout with it.
+	r.check(t, "a1:100 ", pinned("a1", 100, ""))
+	if inProgress(&r.route.Status) {
+		t.Errorf("a rollout is noted after the rollback: %v", r.route.Status.Annotations)
+	}
+}
+
+func TestRollOutLeavesAnOutageAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRolling("a1", "a2", "a3")
+	r.check(t, "-a1:100 ", at("a1", 100, "-"))
+	r.check(t, "-a1:99 -a2:1 | - a1:99 a2:1 ", at("a2", 100, "-"))
+	// The old revision is deleted: the new one takes all of its share.
+	delete(r.in.Revisions, "a1")
+	r.check(t, "-a2:100 ", at("a2", 100, "-"))
 }
