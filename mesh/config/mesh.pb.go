@@ -450,9 +450,12 @@ type VirtualHost struct {
 	Hosts      []string   `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	Visibility Visibility `protobuf:"varint,2,opt,name=visibility,proto3,enum=weft.mesh.v1.Visibility" json:"visibility,omitempty"`
 	// rules are tried in order; the first that matches is used.
-	Rules         []*Rule `protobuf:"bytes,3,rep,name=rules,proto3" json:"rules,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Rules []*Rule `protobuf:"bytes,3,rep,name=rules,proto3" json:"rules,omitempty"`
+	// https_redirect_port is set when requests without TLS are answered 301 to https: it is the port of HTTPS as clients know it. The
+	// rules serve requests with TLS only then.
+	HttpsRedirectPort uint32 `protobuf:"varint,4,opt,name=https_redirect_port,json=httpsRedirectPort,proto3" json:"https_redirect_port,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *VirtualHost) Reset() {
@@ -504,6 +507,13 @@ func (x *VirtualHost) GetRules() []*Rule {
 		return x.Rules
 	}
 	return nil
+}
+
+func (x *VirtualHost) GetHttpsRedirectPort() uint32 {
+	if x != nil {
+		return x.HttpsRedirectPort
+	}
+	return 0
 }
 
 type Rule struct {
@@ -1357,13 +1367,14 @@ const file_mesh_config_mesh_proto_rawDesc = "" +
 	"\x03key\x18\x04 \x01(\fR\x03key\"[\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12>\n" +
-	"\rvirtual_hosts\x18\x02 \x03(\v2\x19.weft.mesh.v1.VirtualHostR\fvirtualHosts\"\x87\x01\n" +
+	"\rvirtual_hosts\x18\x02 \x03(\v2\x19.weft.mesh.v1.VirtualHostR\fvirtualHosts\"\xb7\x01\n" +
 	"\vVirtualHost\x12\x14\n" +
 	"\x05hosts\x18\x01 \x03(\tR\x05hosts\x128\n" +
 	"\n" +
 	"visibility\x18\x02 \x01(\x0e2\x18.weft.mesh.v1.VisibilityR\n" +
 	"visibility\x12(\n" +
-	"\x05rules\x18\x03 \x03(\v2\x12.weft.mesh.v1.RuleR\x05rules\"\x95\x01\n" +
+	"\x05rules\x18\x03 \x03(\v2\x12.weft.mesh.v1.RuleR\x05rules\x12.\n" +
+	"\x13https_redirect_port\x18\x04 \x01(\rR\x11httpsRedirectPort\"\x95\x01\n" +
 	"\x04Rule\x12)\n" +
 	"\x05match\x18\x01 \x01(\v2\x13.weft.mesh.v1.MatchR\x05match\x12+\n" +
 	"\x06splits\x18\x02 \x03(\v2\x13.weft.mesh.v1.SplitR\x06splits\x125\n" +
