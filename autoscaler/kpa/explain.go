@@ -12,10 +12,11 @@ import (
 
 // Explain says in a user's words why the number of instances goes from one to another.
 func Explain(from, to int32, d Decision, p Plan, c settings.Settings) string {
-	return fmt.Sprintf("Scaled from %d to %d: %s", from, to, because(from, to, d, p, c))
+	return fmt.Sprintf("Scaled from %d to %d: %s", from, to, Because(from, to, d, p, c))
 }
 
-func because(from, to int32, d Decision, p Plan, c settings.Settings) string {
+// Because is the reason alone, which also explains why a number stays as it is.
+func Because(from, to int32, d Decision, p Plan, c settings.Settings) string {
 	switch p.Cause {
 	case ByMinScale:
 		return fmt.Sprintf("min-scale is %d", c.MinScale)

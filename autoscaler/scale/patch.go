@@ -44,7 +44,8 @@ func (r *revision) patch(plan kpa.Plan, d kpa.Decision, now time.Time) {
 		} else {
 			r.failures, r.retryAt, r.version = 0, time.Time{}, version
 			if from != kpa.Unknown {
-				r.events = append(r.events, Event{Up: plan.Replicas > from, Note: kpa.Explain(from, plan.Replicas, d, plan, c)})
+				r.reason = kpa.Explain(from, plan.Replicas, d, plan, c)
+				r.events = append(r.events, Event{Up: plan.Replicas > from, Note: r.reason})
 			}
 		}
 		r.decide(answered)

@@ -55,6 +55,8 @@ type revision struct {
 	want          int32
 	reported      Status
 	events        []Event
+	// reason says why the last change of scale was made, or is empty when none was since the start.
+	reason string
 
 	// patching says that a patch is on its way; failures counts those in a row that failed.
 	patching bool
@@ -163,6 +165,7 @@ func (r *revision) observeReplicas(o Observation) {
 func (r *revision) status() Status {
 	return Status{
 		Want: r.want, Ready: r.seen.Ready, Phase: r.phase, Since: r.since, Initialized: r.initialized, TimedOut: r.timedOut,
+		Reason: r.reason,
 	}
 }
 
@@ -173,9 +176,7 @@ func (r *revision) decide(now time.Time) {
 	}
 	c := r.seen.Settings
 	d := kpa.Decide(r.state, r.sample(now), c, now)
-	situation := kpa.Situation{
-		Phase: r.phase, Since: r.since, Initialized: r.initialized, Replicas: r.replicas, Observed: r.observed(now),
-	}
+	situation := r.situation(now)
 	plan := kpa.Limit(d, situation, c, now)
 	r.state, r.want = d.Next, plan.Want
 	phase, initialized := kpa.Progress(situation, plan, r.seen.Ready, c)
@@ -193,6 +194,12 @@ func (r *revision) decide(now time.Time) {
 		r.wake = nil
 	}
 	r.schedule(plan, now)
+}
+
+func (r *revision) situation(now time.Time) kpa.Situation {
+	return kpa.Situation{
+		Phase: r.phase, Since: r.since, Initialized: r.initialized, Replicas: r.replicas, Observed: r.observed(now),
+	}
 }
 
 // notify has the PodAutoscaler reconciled if there is anything new to report; r.mu is held.

@@ -154,6 +154,8 @@ type Status struct {
 	Since       time.Time
 	Initialized bool
 	TimedOut    bool
+	// Reason is why the scale was changed last; empty when this process has not changed it.
+	Reason string
 }
 
 // Event is a change of scale that the user should hear of.

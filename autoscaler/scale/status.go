@@ -9,6 +9,9 @@ import (
 	"github.com/weft-dev/weft/autoscaler/kpa"
 )
 
+// ReasonAnnotation of a PodAutoscaler's status says why the scale was changed last. Events say it too, but are gone after an hour.
+const ReasonAnnotation = "weft.dev/scale-reason"
+
 // begin prepares a status for being rendered. ServerlessServices do not exist here: the proxy reaches the instances by their pods,
 // so that part is always ready, and the service names are those that users know.
 func begin(pa *autoscalingv1alpha1.PodAutoscaler) {
@@ -25,6 +28,12 @@ func render(pa *autoscalingv1alpha1.PodAutoscaler, s Status) {
 	// A number that is not known yet does not replace one that was.
 	if want := s.Want; want != kpa.Unknown || pa.Status.DesiredScale == nil {
 		pa.Status.DesiredScale = &want
+	}
+	if s.Reason != "" {
+		if pa.Status.Annotations == nil {
+			pa.Status.Annotations = map[string]string{}
+		}
+		pa.Status.Annotations[ReasonAnnotation] = s.Reason
 	}
 	if s.Initialized {
 		pa.Status.MarkScaleTargetInitialized()
