@@ -341,14 +341,17 @@ func TestGradualRollout(t *testing.T) {
 	if w.state("hello-00001") != "active" || w.state("hello-00002") != "active" {
 		t.Errorf("routing states are %s and %s, want both active", w.state("hello-00001"), w.state("hello-00002"))
 	}
-	w.now = w.now.Add(25 * time.Second)
+	// 51 s are left, in steps of 9 s and of a sixth of the rest.
+	w.now = w.now.Add(9 * time.Second)
 	w.settle()
 	w.condition("hello", "RoutesReady", "Unknown RolloutInProgress")
-	if diff := cmp.Diff([]string{"hello-00001:65", "hello-00002:35"}, w.traffic("hello")); diff != "" {
+	if diff := cmp.Diff([]string{"hello-00001:82", "hello-00002:18"}, w.traffic("hello")); diff != "" {
 		t.Errorf("traffic in between (-want +got):\n%s", diff)
 	}
-	w.now = w.now.Add(time.Minute)
-	w.settle()
+	for range 5 {
+		w.now = w.now.Add(9 * time.Second)
+		w.settle()
+	}
 	w.condition("hello", ready, isTrue)
 	if diff := cmp.Diff([]string{"hello-00002:100"}, w.traffic("hello")); diff != "" {
 		t.Errorf("traffic at the end (-want +got):\n%s", diff)

@@ -77,7 +77,9 @@ func TestMigrated(t *testing.T) {
 		return servingv1.TrafficTarget{RevisionName: revision, Percent: &percent}
 	}
 	tests := []struct {
-		name   string
+		name string
+		// spec is that of the example when it is empty.
+		spec   []servingv1.TrafficTarget
 		status []servingv1.TrafficTarget
 		want   bool
 	}{
@@ -85,11 +87,26 @@ func TestMigrated(t *testing.T) {
 		{name: "an older revision", status: []servingv1.TrafficTarget{target("hello-00001", 90), target("hello-00001", 10)}},
 		{name: "another share", status: []servingv1.TrafficTarget{target("hello-00002", 80), target("hello-00001", 20)}},
 		{name: "nothing yet"},
+		{
+			name: "equal targets are one in the status", spec: []servingv1.TrafficTarget{target("hello-00001", 50), target("hello-00001", 50)},
+			status: []servingv1.TrafficTarget{target("hello-00001", 100)}, want: true,
+		},
+		{
+			name: "no percent is none", spec: []servingv1.TrafficTarget{target("hello-00002", 100), {RevisionName: "hello-00001", Tag: "old"}},
+			status: []servingv1.TrafficTarget{target("hello-00002", 100), {RevisionName: "hello-00001", Tag: "old", Percent: new(int64(0))}}, want: true,
+		},
+		{
+			name: "another tag", spec: []servingv1.TrafficTarget{{RevisionName: "hello-00001", Tag: "new", Percent: new(int64(100))}},
+			status: []servingv1.TrafficTarget{{RevisionName: "hello-00001", Tag: "old", Percent: new(int64(100))}},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := Route(example())
+			if tt.spec != nil {
+				r.Spec.Traffic = tt.spec
+			}
 			r.Status.Traffic = tt.status
 			if got := migrated(r, c); got != tt.want {
 				t.Errorf("migrated = %v, want %v", got, tt.want)

@@ -1,7 +1,8 @@
 package service
 
 import (
-	"k8s.io/apimachinery/pkg/api/equality"
+	"maps"
+
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"github.com/weft-dev/weft/serving/status"
@@ -48,21 +49,30 @@ func explain(s *servingv1.Service) {
 }
 
 // migrated says whether the route's traffic goes where its spec sends it, given the configuration's latest ready revision.
+// Targets that come to the same are one in the status, and the order of targets means nothing.
 func migrated(r *servingv1.Route, c *servingv1.Configuration) bool {
-	if len(r.Spec.Traffic) != len(r.Status.Traffic) {
-		return false
-	}
+	type destination struct{ tag, revision string }
+	want, got := map[destination]int64{}, map[destination]int64{}
 	for i := range r.Spec.Traffic {
-		want, got := r.Spec.Traffic[i], r.Status.Traffic[i]
-		if want.ConfigurationName == c.Name {
-			want.RevisionName, want.ConfigurationName = c.Status.LatestReadyRevisionName, ""
+		t := &r.Spec.Traffic[i]
+		revision := t.RevisionName
+		if t.ConfigurationName == c.Name {
+			revision = c.Status.LatestReadyRevisionName
+		} else if t.ConfigurationName != "" {
+			return false // a Service's route follows its own configuration only
 		}
-		// Only the status has a URL, and what latestRevision says of a target follows from the rest.
-		want.URL, got.URL = nil, nil
-		want.LatestRevision, got.LatestRevision = nil, nil
-		if !equality.Semantic.DeepEqual(want, got) {
-			return false
-		}
+		want[destination{t.Tag, revision}] += percent(t)
 	}
-	return true
+	for i := range r.Status.Traffic {
+		t := &r.Status.Traffic[i]
+		got[destination{t.Tag, t.RevisionName}] += percent(t)
+	}
+	return maps.Equal(want, got)
+}
+
+func percent(t *servingv1.TrafficTarget) int64 {
+	if t.Percent == nil {
+		return 0
+	}
+	return *t.Percent
 }
