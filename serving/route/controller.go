@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
@@ -27,6 +26,7 @@ const Name = "route"
 const (
 	servicesByRoute = "serving/route.services"
 	routesByTarget  = "serving/route.targets"
+	routesByTrouble = "serving/route.trouble"
 )
 
 // AddIndexes adds the indexes that the reconciler reads by.
@@ -53,6 +53,14 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	}); err != nil {
 		return fmt.Errorf("indexing routes by target: %w", err)
 	}
+	if err := indexer.IndexField(ctx, &servingv1.Route{}, routesByTrouble, func(o client.Object) []string {
+		if o.(*servingv1.Route).Status.GetCondition(servingv1.RouteConditionIngressReady).GetReason() == notOwned {
+			return []string{notOwned}
+		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("indexing routes by trouble: %w", err)
+	}
 	return nil
 }
 
@@ -62,7 +70,7 @@ func AddToManager(mgr manager.Manager, r *Reconciler, options controller.Options
 	finder := Finder{Reader: r.store}
 	b := builder.ControllerManagedBy(mgr).Named(Name).
 		For(&servingv1.Route{}).
-		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(ofService)).
+		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(finder.OfService)).
 		Watches(&servingv1.Configuration{}, handler.EnqueueRequestsFromMapFunc(finder.OfConfiguration)).
 		Watches(&servingv1.Revision{}, handler.EnqueueRequestsFromMapFunc(finder.OfRevision)).
 		WatchesRawSource(source.Channel(r.mesh.Changes(), &handler.EnqueueRequestForObject{})).
@@ -71,13 +79,4 @@ func AddToManager(mgr manager.Manager, r *Reconciler, options controller.Options
 		b = b.WatchesRawSource(s)
 	}
 	return b.Complete(r)
-}
-
-// ofService maps a Service to the route whose placeholder it is, or in whose place it stands.
-func ofService(_ context.Context, service client.Object) []reconcile.Request {
-	name := service.GetLabels()[serving.RouteLabelKey]
-	if name == "" {
-		name = service.GetName()
-	}
-	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: service.GetNamespace(), Name: name}}}
 }

@@ -37,7 +37,10 @@ func TestFinder(t *testing.T) {
 	pins.Spec.Traffic = []servingv1.TrafficTarget{pinned("a-1", 100, "")}
 	elsewhere := follows.DeepCopy()
 	elsewhere.Namespace = "elsewhere"
-	find := Finder{servingtest.New(t, []servingtest.Indexes{AddIndexes}, follows, pins, elsewhere).Store}
+	waits := &servingv1.Route{ObjectMeta: named("waits", nil)}
+	waits.Status.InitializeConditions()
+	waits.Status.MarkServiceNotOwned("next-waits")
+	find := Finder{servingtest.New(t, []servingtest.Indexes{AddIndexes}, follows, pins, elsewhere, waits).Store}
 
 	ofA := map[string]string{serving.ConfigurationLabelKey: "a"}
 	tests := []struct {
@@ -50,8 +53,16 @@ func TestFinder(t *testing.T) {
 		{name: "another configuration", find: mapOf(find.OfConfiguration), of: &servingv1.Configuration{ObjectMeta: named("b", nil)}},
 		{name: "pinned revision", find: mapOf(find.OfRevision), of: &servingv1.Revision{ObjectMeta: named("a-1", ofA)}, want: []string{"follows", "pins"}},
 		{name: "another revision", find: mapOf(find.OfRevision), of: &servingv1.Revision{ObjectMeta: named("a-2", ofA)}, want: []string{"follows"}},
-		{name: "placeholder", find: mapOf(ofService), of: &corev1.Service{ObjectMeta: named("next-hello", map[string]string{serving.RouteLabelKey: "hello"})}, want: []string{"hello"}},
-		{name: "foreign Service", find: mapOf(ofService), of: &corev1.Service{ObjectMeta: named("hello", nil)}, want: []string{"hello"}},
+		{
+			name: "placeholder", find: mapOf(find.OfService),
+			of:   &corev1.Service{ObjectMeta: named("next-hello", map[string]string{serving.RouteLabelKey: "hello"})},
+			want: []string{"hello", "next-hello", "waits"},
+		},
+		{
+			name: "placeholder without its label", find: mapOf(find.OfService), of: ownedBy("Route", "hello", named("next-hello", nil)),
+			want: []string{"hello", "next-hello", "waits"},
+		},
+		{name: "foreign Service", find: mapOf(find.OfService), of: ownedBy("Deployment", "other", named("hello", nil)), want: []string{"hello", "waits"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -61,6 +72,11 @@ func TestFinder(t *testing.T) {
 			}
 		})
 	}
+}
+
+func ownedBy(kind, name string, meta metav1.ObjectMeta) *corev1.Service {
+	meta.OwnerReferences = []metav1.OwnerReference{{Kind: kind, Name: name, Controller: new(true)}}
+	return &corev1.Service{ObjectMeta: meta}
 }
 
 // mapOf drops the context, which these maps do not use.

@@ -72,7 +72,7 @@ func (r *Reconciler) reconcile(ctx context.Context, route *servingv1.Route) (rec
 	}
 	if err := r.hold(ctx, route, settings, placeholders); err != nil {
 		// Nobody must follow traffic of a route whose name is not its own.
-		route.Status.Traffic = before.Traffic
+		route.Status.Traffic, route.Status.Annotations = before.Traffic, before.Annotations
 		return reconcile.Result{}, err
 	}
 	route.Status.MarkTLSNotEnabled(servingv1.ExternalDomainTLSNotEnabledMessage)
