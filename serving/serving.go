@@ -17,8 +17,10 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/util/workqueue"
+	netv1alpha1 "knative.dev/networking/pkg/apis/networking/v1alpha1"
 	autoscalingv1alpha1 "knative.dev/serving/pkg/apis/autoscaling/v1alpha1"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+	servingv1beta1 "knative.dev/serving/pkg/apis/serving/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -30,6 +32,7 @@ import (
 	"github.com/weft-dev/weft/serving/config"
 	"github.com/weft-dev/weft/serving/configuration"
 	"github.com/weft-dev/weft/serving/digest"
+	"github.com/weft-dev/weft/serving/domainmapping"
 	"github.com/weft-dev/weft/serving/gc"
 	"github.com/weft-dev/weft/serving/labeler"
 	"github.com/weft-dev/weft/serving/owned"
@@ -40,8 +43,8 @@ import (
 
 // Options of AddToManager. Only Mesh is required.
 type Options struct {
-	// Mesh says which routes are programmed.
-	Mesh route.Mesh
+	// Mesh says which routes and domain mappings are programmed.
+	Mesh Mesh
 	// Config is the administrator's configuration; nil means the defaults, for ever.
 	Config Config
 	// DefaultDomain is the suffix of public hosts when Config is nil, "localhost" by default. A Config has its own.
@@ -58,6 +61,12 @@ type Options struct {
 	Workers int
 	// Log gets what the controllers do; the manager's logger by default.
 	Log *slog.Logger
+}
+
+// Mesh carries the traffic.
+type Mesh interface {
+	route.Mesh
+	domainmapping.Mesh
 }
 
 // Config is the live configuration. *config.Store is the one of the product.
@@ -84,7 +93,8 @@ const (
 func AddToScheme(scheme *runtime.Scheme) error {
 	return errors.Join(
 		corev1.AddToScheme(scheme), appsv1.AddToScheme(scheme),
-		servingv1.AddToScheme(scheme), autoscalingv1alpha1.AddToScheme(scheme),
+		servingv1.AddToScheme(scheme), servingv1beta1.AddToScheme(scheme), autoscalingv1alpha1.AddToScheme(scheme),
+		netv1alpha1.AddToScheme(scheme),
 	)
 }
 
@@ -104,13 +114,13 @@ func AddToManager(mgr manager.Manager, o Options) error {
 	// before the manager starts.
 	ctx := context.Background()
 	for _, add := range []func(context.Context, client.FieldIndexer) error{
-		configuration.AddIndexes, revision.AddIndexes, route.AddIndexes, labeler.AddIndexes,
+		configuration.AddIndexes, revision.AddIndexes, route.AddIndexes, labeler.AddIndexes, domainmapping.AddIndexes,
 	} {
 		if err := add(ctx, mgr.GetFieldIndexer()); err != nil {
 			return err
 		}
 	}
-	for _, add := range []func(manager.Manager, Options) error{addServices, addConfigurations, addRevisions, addRoutes, addLabeler, addCollector} {
+	for _, add := range []func(manager.Manager, Options) error{addServices, addConfigurations, addRevisions, addRoutes, addLabeler, addDomainMappings, addCollector} {
 		if err := add(mgr, o); err != nil {
 			return err
 		}
@@ -149,13 +159,23 @@ func addRevisions(mgr manager.Manager, o Options) error {
 
 func addRoutes(mgr manager.Manager, o Options) error {
 	s := store(mgr, route.Name)
-	settings := func() route.Settings {
-		return route.Settings{Config: o.Config.Load(), Port: o.ExternalPort, LocalGateway: o.LocalGatewayHost}
-	}
-	r := route.New(route.Options{Store: s, Settings: settings, Mesh: o.Mesh, Now: time.Now})
+	r := route.New(route.Options{Store: s, Settings: o.settings, Mesh: o.Mesh, Now: time.Now})
 	changes := o.Config.Changes(config.NetworkName, config.DomainName)
 	all := every(s, func() client.ObjectList { return &servingv1.RouteList{} })
 	return wrap(route.Name, route.AddToManager(mgr, r, o.controller(), source.Channel(changes, all)))
+}
+
+func addDomainMappings(mgr manager.Manager, o Options) error {
+	s := store(mgr, domainmapping.Name)
+	changes := o.Config.Changes(config.NetworkName)
+	all := every(s, func() client.ObjectList { return &servingv1beta1.DomainMappingList{} })
+	r := domainmapping.New(s, o.settings, o.Mesh)
+	return wrap(domainmapping.Name, domainmapping.AddToManager(mgr, r, o.controller(), source.Channel(changes, all)))
+}
+
+// settings are the present ones of whatever has a URL.
+func (o Options) settings() route.Settings {
+	return route.Settings{Config: o.Config.Load(), Port: o.ExternalPort, LocalGateway: o.LocalGatewayHost}
 }
 
 func addLabeler(mgr manager.Manager, o Options) error {

@@ -47,6 +47,11 @@ func KnativeRoute(namespace, name string) string {
 	return "knative/" + namespace + "/" + name
 }
 
+// DomainMappingRoute is the name of the Route that a serving.knative.dev DomainMapping compiles to.
+func DomainMappingRoute(namespace, name string) string {
+	return "domainmapping/" + namespace + "/" + name
+}
+
 // SecretCertificate is the name of the Certificate that a Secret of type kubernetes.io/tls compiles to.
 func SecretCertificate(namespace, secret string) string {
 	return "secret/" + namespace + "/" + secret

@@ -40,8 +40,11 @@ func CompileService(svc *corev1.Service, endpointSlices []*discoveryv1.EndpointS
 		name := config.ServiceBackend(svc.Namespace, svc.Name, number, udp)
 		service.Ports = append(service.Ports, &config.ServicePort{Name: port.Name, Port: uint32(number), Backend: name, Udp: udp})
 		protocol := config.Backend_TCP
-		if udp {
+		switch {
+		case udp:
 			protocol = config.Backend_UDP
+		case value(port.AppProtocol) == "kubernetes.io/h2c":
+			protocol = config.Backend_H2C // capture carries its bytes like those of any other
 		}
 		resources = append(resources,
 			&config.Backend{Name: name, Protocol: protocol},

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"k8s.io/apimachinery/pkg/types"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+	servingv1beta1 "knative.dev/serving/pkg/apis/serving/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -37,18 +37,19 @@ type Options struct {
 	Naming Naming
 }
 
-// Controller compiles Routes as they change.
+// Controller compiles Routes and DomainMappings as they change.
 type Controller struct {
 	client      client.Client
 	distributor Distributor
 	naming      Naming
 	table       *table
 	programmed  *programmed
-	changes     chan event.GenericEvent
+	// changes and mappingChanges are of Routes and of DomainMappings.
+	changes, mappingChanges chan event.GenericEvent
 }
 
-// AddToManager adds the compiler of Routes to a manager. It must be called before the distributor accepts proxies: they get nothing
-// until all Routes that exist at the start are compiled.
+// AddToManager adds the compilers of Routes and of DomainMappings to a manager. It must be called before the distributor accepts proxies:
+// they get nothing until all that exist at the start are compiled.
 func AddToManager(mgr manager.Manager, distributor Distributor, opts Options) (*Controller, error) {
 	c := newController(mgr.GetClient(), distributor, opts)
 	err := ctrl.NewControllerManagedBy(mgr).
@@ -59,6 +60,9 @@ func AddToManager(mgr manager.Manager, distributor Distributor, opts Options) (*
 		Complete(c)
 	if err != nil {
 		return nil, fmt.Errorf("adding the compiler of routes: %w", err)
+	}
+	if err := c.addMappings(mgr); err != nil {
+		return nil, err
 	}
 	release := distributor.Hold("knative routes")
 	if err := mgr.Add(everywhere(func(ctx context.Context) error {
@@ -85,27 +89,40 @@ func (everywhere) NeedLeaderElection() bool { return false }
 
 func newController(cl client.Client, distributor Distributor, opts Options) *Controller {
 	return &Controller{
-		client:      cl,
-		distributor: distributor,
-		naming:      opts.Naming,
-		table:       newTable(),
-		programmed:  newProgrammed(),
-		changes:     make(chan event.GenericEvent),
+		client:         cl,
+		distributor:    distributor,
+		naming:         opts.Naming,
+		table:          newTable(),
+		programmed:     newProgrammed(),
+		changes:        make(chan event.GenericEvent),
+		mappingChanges: make(chan event.GenericEvent),
 	}
 }
 
-// first compiles all Routes that exist. The manager runs it after its caches have synced.
+// first compiles all Routes and DomainMappings that exist. The manager runs it after its caches have synced.
 func (c *Controller) first(ctx context.Context) error {
 	var routes servingv1.RouteList
 	if err := c.client.List(ctx, &routes); err != nil {
 		return fmt.Errorf("listing routes: %w", err)
 	}
+	var mappings servingv1beta1.DomainMappingList
+	if err := c.client.List(ctx, &mappings); err != nil {
+		return fmt.Errorf("listing domain mappings: %w", err)
+	}
 	for i := range routes.Items {
 		c.programmed.restore(&routes.Items[i], c.compile(&routes.Items[i]))
+	}
+	for i := range mappings.Items {
+		c.programmed.restoreMapping(&mappings.Items[i])
 	}
 	c.programmed.restored()
 	for i := range routes.Items {
 		if _, err := c.Reconcile(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&routes.Items[i])}); err != nil {
+			return err
+		}
+	}
+	for i := range mappings.Items {
+		if err := c.reconcileMapping(ctx, client.ObjectKeyFromObject(&mappings.Items[i])); err != nil {
 			return err
 		}
 	}
@@ -116,7 +133,7 @@ func (c *Controller) first(ctx context.Context) error {
 func (c *Controller) routesOf(_ context.Context, rev client.Object) []reconcile.Request {
 	var requests []reconcile.Request
 	for _, key := range c.table.usersOf(config.RevisionBackend(rev.GetNamespace(), rev.GetName())) {
-		requests = append(requests, reconcile.Request{NamespacedName: key})
+		requests = append(requests, reconcile.Request{NamespacedName: key.NamespacedName})
 	}
 	return requests
 }
@@ -126,7 +143,7 @@ var _ reconcile.Reconciler = (*Controller)(nil)
 // compile is the part of a Route's compilation that does not look at other Routes.
 func (c *Controller) compile(route *servingv1.Route) *compiled {
 	result := &compiled{
-		key:     types.NamespacedName{Namespace: route.Namespace, Name: route.Name},
+		key:     owner{kindRoute, client.ObjectKeyFromObject(route)},
 		created: route.CreationTimestamp.Time,
 		route:   Compile(route, c.naming),
 	}

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+	servingv1beta1 "knative.dev/serving/pkg/apis/serving/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/weft-dev/weft/mesh/config"
@@ -55,7 +56,7 @@ func (c *Controller) acked(want *compiled, version string) (ok bool, why string)
 // faster than the channel is read coalesce. There is one channel, for one reader.
 func (c *Controller) Changes() <-chan event.GenericEvent { return c.changes }
 
-// observe turns acknowledgements of resources into events of Routes.
+// observe turns acknowledgements of resources into events of Routes and DomainMappings.
 func (c *Controller) observe(ctx context.Context) error {
 	routes := c.distributor.Watch(config.RouteType)
 	defer routes.Close()
@@ -63,9 +64,9 @@ func (c *Controller) observe(ctx context.Context) error {
 	defer backends.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return c.forward(ctx, routes, func(name string) []types.NamespacedName {
-			if key, ok := routeKey(name); ok {
-				return []types.NamespacedName{key}
+		return c.forward(ctx, routes, func(name string) []owner {
+			if key, ok := ownerOf(name); ok {
+				return []owner{key}
 			}
 			return nil
 		})
@@ -74,7 +75,7 @@ func (c *Controller) observe(ctx context.Context) error {
 	return group.Wait()
 }
 
-func (c *Controller) forward(ctx context.Context, watch *distribute.Watch, keys func(name string) []types.NamespacedName) error {
+func (c *Controller) forward(ctx context.Context, watch *distribute.Watch, keys func(name string) []owner) error {
 	for {
 		names, err := watch.Next(ctx)
 		if err != nil {
@@ -82,37 +83,53 @@ func (c *Controller) forward(ctx context.Context, watch *distribute.Watch, keys 
 		}
 		for _, name := range names {
 			for _, key := range keys(name) {
-				ev := event.GenericEvent{Object: &servingv1.Route{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}}
+				to, ev := c.changeOf(key)
 				select {
 				case <-ctx.Done():
 					return nil
-				case c.changes <- ev:
+				case to <- ev:
 				}
 			}
 		}
 	}
 }
 
-// routeKey reverses config.KnativeRoute.
-func routeKey(name string) (key types.NamespacedName, ok bool) {
-	parts := strings.Split(name, "/")
-	if len(parts) != 3 || name != config.KnativeRoute(parts[1], parts[2]) {
-		return key, false
+// changeOf is the event of an object, and where it goes.
+func (c *Controller) changeOf(key owner) (to chan<- event.GenericEvent, ev event.GenericEvent) {
+	meta := metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}
+	if key.kind == kindMapping {
+		return c.mappingChanges, event.GenericEvent{Object: &servingv1beta1.DomainMapping{ObjectMeta: meta}}
 	}
-	return types.NamespacedName{Namespace: parts[1], Name: parts[2]}, true
+	return c.changes, event.GenericEvent{Object: &servingv1.Route{ObjectMeta: meta}}
 }
 
-// programmed remembers by which version of each Route the proxies were last known to route.
+// ownerOf reverses config.KnativeRoute and config.DomainMappingRoute.
+func ownerOf(resource string) (key owner, ok bool) {
+	parts := strings.Split(resource, "/")
+	if len(parts) != 3 {
+		return owner{}, false
+	}
+	name := types.NamespacedName{Namespace: parts[1], Name: parts[2]}
+	switch resource {
+	case config.KnativeRoute(name.Namespace, name.Name):
+		return owner{kindRoute, name}, true
+	case config.DomainMappingRoute(name.Namespace, name.Name):
+		return owner{kindMapping, name}, true
+	}
+	return owner{}, false
+}
+
+// programmed remembers by which version of each object the proxies were last known to route.
 type programmed struct {
 	// mu guards the rest.
 	mu       sync.Mutex
-	versions map[types.NamespacedName]string
+	versions map[owner]string
 	// complete is set when the Routes of the start have been taken over.
 	complete bool
 }
 
 func newProgrammed() *programmed {
-	return &programmed{versions: make(map[types.NamespacedName]string)}
+	return &programmed{versions: make(map[owner]string)}
 }
 
 // restore takes over a Route that was programmed before this process started: the proxies kept it.
@@ -134,19 +151,19 @@ func (p *programmed) starting() bool {
 	return !p.complete
 }
 
-func (p *programmed) remember(key types.NamespacedName, version string) {
+func (p *programmed) remember(key owner, version string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.versions[key] = version
 }
 
-func (p *programmed) forget(key types.NamespacedName) {
+func (p *programmed) forget(key owner) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.versions, key)
 }
 
-func (p *programmed) at(key types.NamespacedName, version string) bool {
+func (p *programmed) at(key owner, version string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.versions[key] == version

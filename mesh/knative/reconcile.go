@@ -19,7 +19,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	var route servingv1.Route
 	err := c.client.Get(ctx, req.NamespacedName, &route)
 	if apierrors.IsNotFound(err) || err == nil && !route.DeletionTimestamp.IsZero() {
-		return reconcile.Result{}, c.remove(req.NamespacedName)
+		return reconcile.Result{}, c.remove(owner{kindRoute, req.NamespacedName}, config.KnativeRoute(req.Namespace, req.Name))
 	}
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("reading route %s: %w", req.NamespacedName, err)
@@ -42,20 +42,20 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	return reconcile.Result{}, nil
 }
 
-// remove withdraws a Route that is gone or going. Backends of revisions that no other Route names go with it.
-func (c *Controller) remove(key types.NamespacedName) error {
+// remove withdraws an object that is gone or going. Backends of revisions that nobody names any more go with it.
+func (c *Controller) remove(key owner, resource string) error {
 	c.programmed.forget(key)
 	send, unused := c.table.remove(key)
 	upserts := make([]config.Resource, 0, len(send))
 	for _, r := range send {
 		upserts = append(upserts, r)
 	}
-	deletes := []distribute.Key{{TypeURL: config.RouteType, Name: config.KnativeRoute(key.Namespace, key.Name)}}
+	deletes := []distribute.Key{{TypeURL: config.RouteType, Name: resource}}
 	for _, name := range unused {
 		deletes = append(deletes, distribute.Key{TypeURL: config.BackendType, Name: name})
 	}
 	if err := c.distributor.Apply(upserts, deletes); err != nil {
-		return fmt.Errorf("withdrawing route %s: %w", key, err)
+		return fmt.Errorf("withdrawing %s: %w", key, err)
 	}
 	return nil
 }

@@ -15,16 +15,35 @@ import (
 	"github.com/weft-dev/weft/mesh/distribute"
 )
 
-// compiled is a Route and what it asks for, before hosts that others hold are taken out of it.
+// owner is the object that hosts are compiled for.
+type owner struct {
+	kind kind
+	types.NamespacedName
+}
+
+// kind of an owner, in words for the user.
+type kind string
+
+const (
+	kindRoute   kind = "route"
+	kindMapping kind = "domain mapping"
+)
+
+// String names the owner to the user.
+func (o owner) String() string { return string(o.kind) + " " + o.NamespacedName.String() }
+
+// compiled is an object and what it asks for, before hosts that others hold are taken out of it.
 type compiled struct {
-	key     types.NamespacedName
+	key     owner
 	created time.Time
 	route   *config.Route
 	// backends are the names that the route's splits refer to.
 	backends []string
+	// target is set for a mapping.
+	target *destination
 }
 
-// before orders claims on the same host: the older Route has it, and for equal age the one whose name comes first.
+// before orders claims on the same host: the older object has it, and for equal age the one whose name comes first.
 func (c *compiled) before(other *compiled) bool {
 	return cmp.Or(c.created.Compare(other.created), cmp.Compare(c.key.String(), other.key.String())) < 0
 }
@@ -38,28 +57,31 @@ func (c *compiled) hosts() []string {
 	return hosts
 }
 
-// table is the state over all Routes: who claims which host, and which Routes need which backend.
+// table is the state over all Routes and mappings: who claims which host, who follows which host, and who needs which backend.
 type table struct {
 	// mu guards the rest.
 	mu sync.Mutex
 	// routes by key.
-	routes map[types.NamespacedName]*compiled
-	// claims holds the Routes that ask for a host.
-	claims map[string]map[types.NamespacedName]*compiled
-	// users holds the Routes that name a backend.
-	users map[string]map[types.NamespacedName]struct{}
+	routes map[owner]*compiled
+	// claims holds those that ask for a host.
+	claims map[string]map[owner]*compiled
+	// followers holds the mappings whose target is a host.
+	followers map[string]map[owner]struct{}
+	// users holds those that name a backend.
+	users map[string]map[owner]struct{}
 }
 
 func newTable() *table {
 	return &table{
-		routes: make(map[types.NamespacedName]*compiled),
-		claims: make(map[string]map[types.NamespacedName]*compiled),
-		users:  make(map[string]map[types.NamespacedName]struct{}),
+		routes:    make(map[owner]*compiled),
+		claims:    make(map[string]map[owner]*compiled),
+		followers: make(map[string]map[owner]struct{}),
+		users:     make(map[string]map[owner]struct{}),
 	}
 }
 
-// set replaces a Route. It returns the routes to send, which are this one and others whose hosts it gave up or took, and the backends that no
-// Route names any more.
+// set replaces an object. It returns the routes to send, which are its own, those of others whose hosts it gave up or took, and those that
+// follow its hosts; and the backends that nobody names any more.
 func (t *table) set(c *compiled) (send []*config.Route, unused []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -67,9 +89,10 @@ func (t *table) set(c *compiled) (send []*config.Route, unused []string) {
 	t.routes[c.key] = c
 	for _, host := range c.hosts() {
 		claim(t.claims, host, c.key, c)
-		for key := range t.claims[host] {
-			affected[key] = struct{}{}
-		}
+		t.interested(host, affected)
+	}
+	if c.target != nil {
+		claim(t.followers, c.target.host, c.key, struct{}{})
 	}
 	for _, backend := range c.backends {
 		claim(t.users, backend, c.key, struct{}{})
@@ -79,17 +102,17 @@ func (t *table) set(c *compiled) (send []*config.Route, unused []string) {
 	return t.effective(affected), unused
 }
 
-// remove forgets a Route. It returns the routes that get hosts by that, and the backends that no Route names any more.
-func (t *table) remove(key types.NamespacedName) (send []*config.Route, unused []string) {
+// remove forgets an object. It returns the routes that change by that, and the backends that nobody names any more.
+func (t *table) remove(key owner) (send []*config.Route, unused []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	affected, unused := t.drop(key)
 	return t.effective(affected), unused
 }
 
-// drop takes a Route out of all maps and returns the Routes that wanted a host of it too. The caller holds mu.
-func (t *table) drop(key types.NamespacedName) (affected map[types.NamespacedName]struct{}, unused []string) {
-	affected = make(map[types.NamespacedName]struct{})
+// drop takes an object out of all maps and returns the others that its hosts are of interest to. The caller holds mu.
+func (t *table) drop(key owner) (affected map[owner]struct{}, unused []string) {
+	affected = make(map[owner]struct{})
 	old := t.routes[key]
 	if old == nil {
 		return affected, nil
@@ -97,9 +120,10 @@ func (t *table) drop(key types.NamespacedName) (affected map[types.NamespacedNam
 	delete(t.routes, key)
 	for _, host := range old.hosts() {
 		release(t.claims, host, key)
-		for other := range t.claims[host] {
-			affected[other] = struct{}{}
-		}
+		t.interested(host, affected)
+	}
+	if old.target != nil {
+		release(t.followers, old.target.host, key)
 	}
 	for _, backend := range old.backends {
 		release(t.users, backend, key)
@@ -110,24 +134,34 @@ func (t *table) drop(key types.NamespacedName) (affected map[types.NamespacedNam
 	return affected, unused
 }
 
-func claim[V any](m map[string]map[types.NamespacedName]V, name string, key types.NamespacedName, v V) {
+// interested adds those that claim a host and those that follow it. The caller holds mu.
+func (t *table) interested(host string, affected map[owner]struct{}) {
+	for key := range t.claims[host] {
+		affected[key] = struct{}{}
+	}
+	for key := range t.followers[host] {
+		affected[key] = struct{}{}
+	}
+}
+
+func claim[V any](m map[string]map[owner]V, name string, key owner, v V) {
 	if m[name] == nil {
-		m[name] = make(map[types.NamespacedName]V, 1)
+		m[name] = make(map[owner]V, 1)
 	}
 	m[name][key] = v
 }
 
-func release[V any](m map[string]map[types.NamespacedName]V, name string, key types.NamespacedName) {
+func release[V any](m map[string]map[owner]V, name string, key owner) {
 	delete(m[name], key)
 	if len(m[name]) == 0 {
 		delete(m, name)
 	}
 }
 
-// effective lists Routes as they are sent, sorted by key. The caller holds mu.
-func (t *table) effective(keys map[types.NamespacedName]struct{}) []*config.Route {
+// effective lists routes as they are sent, sorted by key. The caller holds mu.
+func (t *table) effective(keys map[owner]struct{}) []*config.Route {
 	var routes []*config.Route
-	for _, key := range slices.SortedFunc(maps.Keys(keys), func(a, b types.NamespacedName) int {
+	for _, key := range slices.SortedFunc(maps.Keys(keys), func(a, b owner) int {
 		return cmp.Compare(a.String(), b.String())
 	}) {
 		if c := t.routes[key]; c != nil {
@@ -138,15 +172,24 @@ func (t *table) effective(keys map[types.NamespacedName]struct{}) []*config.Rout
 	return routes
 }
 
-// resolve takes the hosts that older Routes hold out of a Route and says which these are. The caller holds mu.
+// resolve gives a mapping the rules of its target, takes out the hosts that older objects hold and says which these are. The caller holds
+// mu.
 func (t *table) resolve(c *compiled) (route *config.Route, conflict string) {
-	lost := make(map[string]types.NamespacedName)
+	if c.target != nil {
+		return t.resolveMapping(c)
+	}
+	return t.own(c)
+}
+
+// own takes the hosts that older objects hold out of a route. The caller holds mu.
+func (t *table) own(c *compiled) (route *config.Route, conflict string) {
+	lost := make(map[string]owner)
 	for _, host := range c.hosts() {
 		for key, other := range t.claims[host] {
 			if key != c.key && other.before(c) {
 				lost[host] = key
 				if conflict == "" {
-					conflict = fmt.Sprintf("host %s belongs to route %s, which is older", host, key)
+					conflict = fmt.Sprintf("host %s belongs to %s, which is older", host, key)
 				}
 			}
 		}
@@ -162,7 +205,7 @@ func (t *table) resolve(c *compiled) (route *config.Route, conflict string) {
 	return route, conflict
 }
 
-// want is what has to be acknowledged for a Route to be programmed, whether or not the table has this state of it already.
+// want is what has to be acknowledged for an object to be programmed, whether or not the table has this state of it already.
 func (t *table) want(c *compiled) (version, conflict string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -170,8 +213,16 @@ func (t *table) want(c *compiled) (version, conflict string) {
 	return distribute.Version(route), conflict
 }
 
-// usersOf lists the Routes that name a backend.
-func (t *table) usersOf(backend string) []types.NamespacedName {
+// wantMapping is want for a mapping. It is empty when the target has no rules to take over.
+func (t *table) wantMapping(c *compiled) (version, conflict string, empty bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	route, conflict := t.resolve(c)
+	return distribute.Version(route), conflict, len(route.GetVirtualHosts()) == 0
+}
+
+// usersOf lists those that name a backend.
+func (t *table) usersOf(backend string) []owner {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Collect(maps.Keys(t.users[backend]))

@@ -65,11 +65,15 @@ func (s Settings) URL(r *servingv1.Route, tag string, local bool) (*apis.URL, er
 	if err != nil {
 		return nil, err
 	}
-	scheme := s.Config.Network.ExternalScheme
+	return s.ExternalURL(s.Config.Network.ExternalScheme, host), nil
+}
+
+// ExternalURL is the URL of a host at the gateway.
+func (s Settings) ExternalURL(scheme, host string) *apis.URL {
 	if s.Port != 0 && (scheme != "http" || s.Port != 80) && (scheme != "https" || s.Port != 443) {
 		host += ":" + strconv.Itoa(s.Port)
 	}
-	return &apis.URL{Scheme: scheme, Host: host}, nil
+	return &apis.URL{Scheme: scheme, Host: host}
 }
 
 // Local says whether a tag of the route is local to the cluster. placeholders are the route's Services by name.

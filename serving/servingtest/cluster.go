@@ -17,8 +17,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
+	netv1alpha1 "knative.dev/networking/pkg/apis/networking/v1alpha1"
 	autoscalingv1alpha1 "knative.dev/serving/pkg/apis/autoscaling/v1alpha1"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+	servingv1beta1 "knative.dev/serving/pkg/apis/serving/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -49,7 +51,8 @@ func New(t *testing.T, indexes []Indexes, objects ...client.Object) *Cluster {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, appsv1.AddToScheme, servingv1.AddToScheme, autoscalingv1alpha1.AddToScheme,
+		corev1.AddToScheme, appsv1.AddToScheme, servingv1.AddToScheme, servingv1beta1.AddToScheme, autoscalingv1alpha1.AddToScheme,
+		netv1alpha1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
@@ -58,7 +61,7 @@ func New(t *testing.T, indexes []Indexes, objects ...client.Object) *Cluster {
 	c := &Cluster{}
 	b := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(c.interceptor()).
 		WithStatusSubresource(&servingv1.Service{}, &servingv1.Configuration{}, &servingv1.Revision{}, &servingv1.Route{},
-			&autoscalingv1alpha1.PodAutoscaler{}, &appsv1.Deployment{}, &corev1.Pod{})
+			&servingv1beta1.DomainMapping{}, &autoscalingv1alpha1.PodAutoscaler{}, &appsv1.Deployment{}, &corev1.Pod{})
 	for _, add := range indexes {
 		if err := add(t.Context(), indexer{b}); err != nil {
 			t.Fatal(err)
