@@ -16,6 +16,7 @@ import (
 	"github.com/weft-dev/weft/embedded/apiserver"
 	"github.com/weft-dev/weft/embedded/controllers"
 	"github.com/weft-dev/weft/embedded/etcd"
+	"github.com/weft-dev/weft/embedded/metrics"
 	"github.com/weft-dev/weft/embedded/pki"
 	"github.com/weft-dev/weft/embedded/relay"
 	"github.com/weft-dev/weft/embedded/scheduler"
@@ -39,6 +40,8 @@ type Options struct {
 	// Bootstrap is called with the administrator's access when the API answers and before controllers start, on every start.
 	// It is the place for custom resource definitions: the garbage collector learns at once only of those that it finds.
 	Bootstrap func(context.Context, *rest.Config) error
+	// Metrics is where the API's metrics.k8s.io has its figures from; it returns nil while there is no node. Nil serves no such group.
+	Metrics func() metrics.Source
 	// Step is called when a part has started, with its name and the time it took. It must not block.
 	Step func(name string, took time.Duration)
 	// Log defaults to slog.Default. The logs of etcd and Kubernetes go to files below <state>/logs instead.
@@ -131,7 +134,7 @@ func (c *ControlPlane) Run(ctx context.Context) (err error) {
 	stopAPI := start(fail, "kube-apiserver", func(ctx context.Context) error {
 		return apiserver.Run(ctx, apiserver.Options{
 			Etcd: store.Endpoint(), Port: c.opts.APIPort, Advertise: c.opts.Instance.Gateway(),
-			ServiceCIDR: c.opts.Instance.ServiceCIDR, Files: c.files,
+			ServiceCIDR: c.opts.Instance.ServiceCIDR, Files: c.files, Metrics: c.opts.Metrics,
 		})
 	})
 	defer func() { err = errors.Join(err, stopAPI()) }()
@@ -141,6 +144,11 @@ func (c *ControlPlane) Run(ctx context.Context) (err error) {
 	c.opts.Step("kube-apiserver", time.Since(began))
 
 	began = time.Now()
+	if c.opts.Metrics != nil {
+		if err := metrics.Register(ctx, c.RESTConfig()); err != nil {
+			return err
+		}
+	}
 	if err := c.opts.Bootstrap(ctx, c.RESTConfig()); err != nil {
 		return fmt.Errorf("setting up the API: %w", err)
 	}

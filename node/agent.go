@@ -17,6 +17,7 @@ import (
 	"github.com/weft-dev/weft/node/object"
 	"github.com/weft-dev/weft/node/pod"
 	"github.com/weft-dev/weft/node/server"
+	"github.com/weft-dev/weft/node/stats"
 )
 
 // SandboxPool has the namespaces and addresses of pods. Its methods may be called concurrently.
@@ -36,6 +37,7 @@ type Agent struct {
 	events  *events
 	shared  pod.Options
 	server  *server.Server
+	stats   *stats.Stats
 	node    *registrar
 
 	// mu guards everything below.
@@ -69,9 +71,12 @@ func New(o Options) (*Agent, error) {
 		BackoffBase: o.BackoffBase, BackoffMax: o.BackoffMax, Log: o.Log,
 	}
 	a.node = newRegistrar(o, machine)
+	if a.stats, err = a.newStats(); err != nil {
+		return nil, err
+	}
 	if o.ServerTLS != nil {
 		a.server, err = server.New(server.Options{
-			Pods: a, Runtime: o.Runtime, TLS: o.ServerTLS, Clients: o.ServerClients, Address: o.Address, Port: o.Port, Log: o.Log,
+			Pods: a, Runtime: o.Runtime, Stats: a.stats, TLS: o.ServerTLS, Clients: o.ServerClients, Address: o.Address, Port: o.Port, Log: o.Log,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("making the kubelet API: %w", err)

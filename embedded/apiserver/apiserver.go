@@ -13,6 +13,7 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 
+	"github.com/weft-dev/weft/embedded/metrics"
 	"github.com/weft-dev/weft/embedded/pki"
 )
 
@@ -30,6 +31,8 @@ type Options struct {
 	// ServiceCIDR is the network of cluster IPs.
 	ServiceCIDR netip.Prefix
 	Files       pki.Files
+	// Metrics is where metrics.k8s.io has its figures from; nil serves no such group.
+	Metrics func() metrics.Source
 }
 
 // Run serves the API until ctx ends, then finishes the requests in flight.
@@ -55,7 +58,34 @@ func Run(ctx context.Context, opts Options) error {
 	if errs := completed.Validate(); len(errs) != 0 {
 		return fmt.Errorf("validating options of kube-apiserver: %w", utilerrors.NewAggregate(errs))
 	}
-	if err := app.Run(ctx, completed); err != nil {
+	return serve(ctx, completed, opts.Metrics)
+}
+
+// serve does what kube-apiserver's own Run does, with one API group more.
+func serve(ctx context.Context, opts options.CompletedOptions, source func() metrics.Source) error {
+	config, err := app.NewConfig(opts)
+	if err != nil {
+		return fmt.Errorf("configuring kube-apiserver: %w", err)
+	}
+	complete, err := config.Complete()
+	if err != nil {
+		return fmt.Errorf("configuring kube-apiserver: %w", err)
+	}
+	server, err := app.CreateServerChain(complete)
+	if err != nil {
+		return fmt.Errorf("making kube-apiserver: %w", err)
+	}
+	if source != nil {
+		// The first server of the chain: all requests pass it, with their users known and allowed.
+		if err := server.GenericAPIServer.InstallAPIGroup(metrics.Group(source)); err != nil {
+			return fmt.Errorf("installing metrics.k8s.io: %w", err)
+		}
+	}
+	prepared, err := server.PrepareRun()
+	if err != nil {
+		return fmt.Errorf("preparing kube-apiserver: %w", err)
+	}
+	if err := prepared.Run(ctx); err != nil {
 		return fmt.Errorf("running kube-apiserver: %w", err)
 	}
 	return nil

@@ -46,7 +46,7 @@ func (w *Worker) makeSpec(ctx context.Context, a attempt, img image.Image) (cont
 		},
 		Resources: resources(a.pod, c, w.o.MemoryBytes), LogPath: a.log,
 	}
-	spec.Resources.CgroupPath = filepath.Join("pod"+string(a.pod.UID), a.id)
+	spec.Resources.CgroupPath = filepath.Join(Cgroup(a.pod), a.id)
 	if len(spec.Process.Args) == 0 {
 		return spec, &startError{reason: status.CreateContainerError, message: "no command specified"}
 	}
@@ -144,3 +144,6 @@ func stopSignal(c *v1.Container, img image.Image) int {
 	}
 	return int(unix.SignalNum(name))
 }
+
+// Cgroup is the cgroup in which each container of a pod has its own, below the instance's.
+func Cgroup(p *v1.Pod) string { return "pod" + string(p.UID) }

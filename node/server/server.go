@@ -48,6 +48,8 @@ type Pods interface {
 type Options struct {
 	Pods    Pods
 	Runtime container.Runtime
+	// Stats may be nil; then what the node and its pods use is not served.
+	Stats Stats
 	// TLS has the server's certificate and in ClientCAs the authorities of clients. A client certificate is always wanted.
 	TLS *tls.Config
 	// Clients says who may use the API; nil means kube-apiserver and administrators.
@@ -89,6 +91,10 @@ func New(o Options) (*Server, error) {
 	}
 	for _, path := range []string{"/portForward/{namespace}/{pod}", "/portForward/{namespace}/{pod}/{uid}"} {
 		mux.HandleFunc(path, s.portForward)
+	}
+	if o.Stats != nil {
+		mux.HandleFunc("GET /stats/summary", s.summary)
+		mux.HandleFunc("GET /metrics/resource", s.resourceMetrics)
 	}
 	s.handler = s.authorized(mux)
 	return s, nil

@@ -87,7 +87,12 @@ func (p *platform) addControllers(ctx context.Context, mgr manager.Manager, log 
 		return nil, nil, err
 	}
 	load, err := autoscaler.AddToManager(mgr, autoscaler.Options{Config: store, Logger: log})
-	return load, webhooks, err
+	if err != nil {
+		return nil, nil, err
+	}
+	ask := look(load.Look)
+	p.look.Store(&ask)
+	return load, webhooks, nil
 }
 
 // localGatewayPort is the port of the cluster-local listener on the bridge: the port of a URL without one.

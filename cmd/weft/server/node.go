@@ -44,6 +44,7 @@ func (p *platform) startNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.stats.Store(agent.Stats())
 	p.parts.start("sandbox pool", pool.Run)
 	p.parts.start("container monitors", runtime.Run)
 	// Stopped after the agent, which would start them again.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -12,9 +13,11 @@ import (
 	"github.com/weft-dev/weft/cmd/weft/preflight"
 	"github.com/weft-dev/weft/cmd/weft/settings"
 	"github.com/weft-dev/weft/embedded"
+	"github.com/weft-dev/weft/embedded/metrics"
 	"github.com/weft-dev/weft/mesh/distribute"
 	"github.com/weft-dev/weft/mesh/telemetry"
 	"github.com/weft-dev/weft/node/image"
+	"github.com/weft-dev/weft/node/stats"
 )
 
 // Options of Run.
@@ -39,6 +42,10 @@ type platform struct {
 	control *embedded.ControlPlane
 	mesh    *distribute.Server
 	images  *image.Store
+	// look asks the autoscaler; nil until it has been made.
+	look atomic.Pointer[look]
+	// stats is nil until the node agent exists.
+	stats atomic.Pointer[stats.Stats]
 }
 
 // Run runs the platform until ctx ends or a part fails, and then stops it in order: first the proxy finishes its requests, then the
@@ -86,13 +93,14 @@ func (p *platform) start(ctx context.Context) error {
 	}
 	p.images = images
 	control, err := embedded.New(embedded.Options{
-		Instance: p.Settings.Instance, APIPort: p.Settings.APIPort, Bootstrap: applyManifests, Step: p.Step, Log: p.Log,
+		Instance: p.Settings.Instance, APIPort: p.Settings.APIPort, Bootstrap: applyManifests, Metrics: p.metrics,
+		Step: p.Step, Log: p.Log,
 	})
 	if err != nil {
 		return err
 	}
 	p.control = control
-	p.parts.start("debug socket", func(ctx context.Context) error { return serveDebug(ctx, p.Settings.Path("run", "debug.sock")) })
+	p.parts.start("debug socket", func(ctx context.Context) error { return serveDebug(ctx, p.Settings.Path("run", "debug.sock"), &p.look) })
 	p.parts.start("control plane", control.Run)
 	if err := wait(ctx, control.Ready()); err != nil {
 		return err
@@ -122,6 +130,14 @@ func (p *platform) start(ctx context.Context) error {
 		return err
 	}
 	p.Step("proxy", time.Since(began))
+	return nil
+}
+
+// metrics is where metrics.k8s.io has its figures from, nil until there is a node.
+func (p *platform) metrics() metrics.Source {
+	if s := p.stats.Load(); s != nil {
+		return s
+	}
 	return nil
 }
 
