@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -29,6 +30,7 @@ type Server struct {
 func NewServer(base context.Context, handler http.Handler, log *slog.Logger) *Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &Server{http: &http.Server{
 		Handler:                      handler,
@@ -45,11 +47,20 @@ func NewServer(base context.Context, handler http.Handler, log *slog.Logger) *Se
 }
 
 // Serve accepts connections until Shutdown or Close, and then returns nil.
-func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
+func (s *Server) Serve(l net.Listener) error { return ended(s.http.Serve(l)) }
+
+// ServeTLS is Serve for connections that begin with a TLS handshake, which has readHeaderTimeout to complete. HTTP/2 and HTTP/1.1 are
+// negotiated by ALPN. The keys of session tickets are made, and replaced every day, by crypto/tls.
+func (s *Server) ServeTLS(l net.Listener, cfg *tls.Config) error {
+	s.http.TLSConfig = cfg
+	return ended(s.http.ServeTLS(l, "", ""))
+}
+
+func ended(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // Shutdown stops accepting, tells clients to go elsewhere and waits for the requests in flight, upgraded connections apart.

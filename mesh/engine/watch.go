@@ -27,7 +27,7 @@ func (x *Exchange) Watched() bool { return x.Request.ProtoMajor != 1 || x.body.c
 // OnClientGone calls gone, once and from another goroutine, when the client of a request that is not Watched has left. Stop ends the
 // watch and waits for a call in progress.
 func (x *Exchange) OnClientGone(gone func()) (stop func()) {
-	conn, ok := x.Request.Context().Value(connKey{}).(syscall.Conn)
+	conn, ok := socketOf(x.Request.Context().Value(connKey{})).(syscall.Conn)
 	if !ok {
 		return func() {}
 	}
@@ -40,6 +40,14 @@ func (x *Exchange) OnClientGone(gone func()) (stop func()) {
 	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(watchInterval, w.look)
 	return w.stop
+}
+
+// socketOf is the connection below TLS.
+func socketOf(conn any) any {
+	if below, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return below.NetConn()
+	}
+	return conn
 }
 
 // watch looks at a connection again and again. An event would be nicer, but the runtime's poller has none for a peer that has closed

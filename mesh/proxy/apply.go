@@ -19,6 +19,8 @@ func (p *Proxy) Apply(typeURL string, upserts []config.Resource, removed []strin
 		err = applyEach(upserts, removed, validEndpoints, p.setEndpoints, p.removeEndpoints)
 	case config.BackendType:
 		err = applyEach(upserts, removed, validBackend, p.setBackend, p.removeBackend)
+	case config.CertificateType:
+		err = p.applyCertificates(upserts, removed)
 	case config.RouteType:
 		err = p.applyRoutes(upserts, removed)
 	case config.ListenerType:
@@ -121,6 +123,14 @@ func (p *Proxy) removeBackend(name string) {
 	p.backends.release(b)
 }
 
+func (p *Proxy) applyCertificates(upserts []config.Resource, removed []string) error {
+	typed, err := cast(upserts, func(*config.Certificate) error { return nil })
+	if err != nil {
+		return err
+	}
+	return p.certificates.Apply(typed, removed)
+}
+
 // installed is what one Route resource has put into the host table.
 type installed struct {
 	hosts    map[hostKey]*virtualHost
@@ -213,11 +223,19 @@ func (p *Proxy) remember(typeURL string, upserts []config.Resource, removed []st
 		p.resources[typeURL] = byName
 	}
 	for _, r := range upserts {
-		byName[r.GetName()] = r
+		byName[r.GetName()] = withoutKey(r)
 	}
 	for _, name := range removed {
 		delete(byName, name)
 	}
+}
+
+// withoutKey leaves the private key out of what is kept to be shown. The table has parsed it and is its only place.
+func withoutKey(r config.Resource) config.Resource {
+	if c, ok := r.(*config.Certificate); ok {
+		return &config.Certificate{Name: c.GetName(), DnsNames: c.GetDnsNames(), Chain: c.GetChain()}
+	}
+	return r
 }
 
 // Resources calls yield with every resource in use, in no particular order within a type.

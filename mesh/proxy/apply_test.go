@@ -160,9 +160,11 @@ func TestRejected(t *testing.T) {
 		{"two listeners at one address", config.ListenerType, []config.Resource{
 			&config.Listener{Name: "x", Address: "127.0.2.9"}, &config.Listener{Name: "y", Address: "127.0.2.9"},
 		}, "same address"},
-		{"HTTPS without certificate", config.ListenerType, []config.Resource{
-			&config.Listener{Name: "tls", Protocol: config.Listener_HTTPS},
-		}, "certificate"},
+		{"unknown protocol", config.ListenerType, []config.Resource{&config.Listener{Name: "n", Protocol: 7}}, "protocol 7"},
+		{"unknown version of TLS", config.ListenerType, []config.Resource{
+			&config.Listener{Name: "n", Protocol: config.Listener_HTTPS, MinTlsVersion: 7},
+		}, "version 7"},
+		{"certificate without key", config.CertificateType, []config.Resource{&config.Certificate{Name: "c", DnsNames: []string{"a.test"}}}, "key"},
 		{"host name as address", config.ListenerType, []config.Resource{&config.Listener{Name: "n", Address: "localhost"}}, "localhost"},
 		{"port out of range", config.ListenerType, []config.Resource{&config.Listener{Name: "n", Port: 70000}}, "70000"},
 		{"host with port", config.RouteType, []config.Resource{

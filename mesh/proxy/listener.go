@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weft-dev/weft/mesh/certificate"
 	"github.com/weft-dev/weft/mesh/config"
 	"github.com/weft-dev/weft/mesh/engine"
 )
@@ -28,8 +30,23 @@ const retryInterval = time.Second
 type listener struct {
 	address    string
 	visibility atomic.Int32
-	socket     net.Listener
-	server     *engine.Server
+	// transport is how its connections begin.
+	transport transport
+	socket    net.Listener
+	server    *engine.Server
+}
+
+// transport is what a listener expects below HTTP.
+type transport struct {
+	protocol config.Listener_Protocol
+	oldest   config.TLSVersion
+}
+
+func transportOf(c *config.Listener) transport {
+	if c.GetProtocol() == config.Listener_HTTP {
+		return transport{} // A version of TLS has no meaning there.
+	}
+	return transport{protocol: c.GetProtocol(), oldest: c.GetMinTlsVersion()}
 }
 
 // listeners are the open sockets by address, and the configuration that they come from.
@@ -37,6 +54,8 @@ type listeners struct {
 	handle func(l *listener, w http.ResponseWriter, r *http.Request)
 	base   context.Context //nolint:containedctx // requests descend from it; it ends when the proxy has stopped
 	log    *slog.Logger
+	// certificates are what HTTPS listeners present.
+	certificates *certificate.Table
 	// drain bounds how long requests of a listener that was removed may go on.
 	drain time.Duration
 
@@ -53,9 +72,11 @@ type listeners struct {
 	handed *listener
 }
 
-func newListeners(base context.Context, log *slog.Logger, drain time.Duration, handle func(*listener, http.ResponseWriter, *http.Request)) *listeners {
+// newListeners returns those of a proxy, which open none yet.
+func newListeners(base context.Context, p *Proxy) *listeners {
 	ls := &listeners{
-		handle: handle, base: base, log: log, drain: drain, wanted: make(map[string]*config.Listener), open: make(map[string]*listener),
+		handle: p.serve, base: base, log: p.log, certificates: p.certificates, drain: p.drain,
+		wanted: make(map[string]*config.Listener), open: make(map[string]*listener),
 		handed: &listener{address: "captured connections"},
 	}
 	ls.handed.visibility.Store(int32(config.Visibility_CLUSTER_LOCAL))
@@ -101,22 +122,15 @@ func (ls *listeners) try(upserts []*config.Listener, removed []string) error {
 		}
 		byAddress[address] = l
 	}
-	var opened []*listener
-	for address, l := range byAddress {
-		if ls.open[address] != nil {
-			continue
-		}
-		socket, err := listen(ls.base, address)
-		if err != nil {
-			for _, o := range opened {
-				_ = o.socket.Close()
-			}
-			return fmt.Errorf("opening listener %q: %w", l.GetName(), err)
-		}
-		opened = append(opened, &listener{address: address, socket: socket})
+	opened, err := ls.openMissing(byAddress)
+	if err != nil {
+		return err
 	}
 	ls.wanted = wanted
 	for _, l := range opened {
+		if replaced := ls.open[l.address]; replaced != nil {
+			ls.retire(replaced)
+		}
 		ls.open[l.address] = l
 	}
 	for address, l := range ls.open {
@@ -132,6 +146,44 @@ func (ls *listeners) try(upserts []*config.Listener, removed []string) error {
 		ls.serve(l)
 	}
 	return nil
+}
+
+// openMissing opens a socket for each address that has none with the transport asked for. The caller holds mu.
+func (ls *listeners) openMissing(byAddress map[string]*config.Listener) ([]*listener, error) {
+	var opened []*listener
+	for address, l := range byAddress {
+		present := ls.open[address]
+		if present != nil && present.transport == transportOf(l) {
+			continue
+		}
+		socket, err := ls.bind(address, present)
+		if err != nil {
+			for _, o := range opened {
+				_ = o.socket.Close()
+			}
+			return nil, fmt.Errorf("opening listener %q: %w", l.GetName(), err)
+		}
+		opened = append(opened, &listener{address: address, transport: transportOf(l), socket: socket})
+	}
+	return opened, nil
+}
+
+// bind opens a socket, or, where one with another transport is open at the address, shares it, so that nobody who connects meanwhile is
+// refused.
+func (ls *listeners) bind(address string, present *listener) (net.Listener, error) {
+	if present == nil {
+		return listen(ls.base, address)
+	}
+	socket, ok := present.socket.(*net.TCPListener)
+	if !ok {
+		return nil, fmt.Errorf("the socket at %s cannot be shared", address)
+	}
+	file, err := socket.File()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	return net.FileListener(file)
 }
 
 // listen opens a socket. An address that the machine does not have yet is no error: the bridge of the pods may come later.
@@ -151,12 +203,28 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 // serve begins to accept. The caller holds mu.
 func (ls *listeners) serve(l *listener) {
 	ls.equip(l)
-	ls.log.Info("listening", "address", l.address, "visibility", config.Visibility(l.visibility.Load()).String())
+	ls.log.Info("listening", "address", l.address, "protocol", l.transport.protocol.String(),
+		"visibility", config.Visibility(l.visibility.Load()).String())
 	ls.serving.Go(func() {
-		if err := l.server.Serve(l.socket); err != nil {
+		var err error
+		if l.transport.protocol == config.Listener_HTTPS {
+			err = l.server.ServeTLS(l.socket, ls.tlsConfig(l.transport.oldest))
+		} else {
+			err = l.server.Serve(l.socket)
+		}
+		if err != nil {
 			ls.log.Error("serving", "address", l.address, "error", err)
 		}
 	})
+}
+
+// tlsConfig leaves cipher suites and curves to crypto/tls, whose choice is the newest that is sound.
+func (ls *listeners) tlsConfig(oldest config.TLSVersion) *tls.Config {
+	version := uint16(tls.VersionTLS12)
+	if oldest == config.TLSVersion_TLS_1_3 {
+		version = tls.VersionTLS13
+	}
+	return &tls.Config{MinVersion: version, GetCertificate: ls.certificates.Certificate}
 }
 
 // retire stops accepting at once and lets requests end. The caller holds mu.
@@ -231,8 +299,11 @@ func validListener(l *config.Listener) error {
 	if l.GetPort() > 65535 {
 		return fmt.Errorf("port %d is out of range", l.GetPort())
 	}
-	if l.GetProtocol() != config.Listener_HTTP {
-		return fmt.Errorf("protocol %s needs a certificate, and the configuration has none", l.GetProtocol())
+	if p := l.GetProtocol(); p != config.Listener_HTTP && p != config.Listener_HTTPS {
+		return fmt.Errorf("protocol %s is unknown", p)
+	}
+	if v := l.GetMinTlsVersion(); v != config.TLSVersion_TLS_1_2 && v != config.TLSVersion_TLS_1_3 {
+		return fmt.Errorf("TLS version %s is unknown", v)
 	}
 	return nil
 }

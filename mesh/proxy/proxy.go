@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/weft-dev/weft/mesh/certificate"
 	"github.com/weft-dev/weft/mesh/config"
 	"github.com/weft-dev/weft/mesh/filter"
 	"github.com/weft-dev/weft/mesh/filter/deadline"
@@ -44,6 +45,8 @@ type Proxy struct {
 	handler  filter.Handler
 	backends *backends
 	drain    time.Duration
+	// certificates are those of the HTTPS listeners.
+	certificates *certificate.Table
 
 	// hosts is read by every request without a lock.
 	hosts atomic.Pointer[hostTable]
@@ -72,7 +75,8 @@ func New(opts Options) *Proxy {
 	p := &Proxy{
 		log: opts.Log, drain: opts.DrainTimeout, backends: newBackends(opts.Metrics, opts.Reporter),
 		noHost: opts.Metrics.Unrouted("host"), noRule: opts.Metrics.Unrouted("rule"), noBackend: opts.Metrics.Unrouted("backend"),
-		claims: newClaims(), routes: make(map[string]*installed), defined: make(map[string]*backend),
+		certificates: certificate.NewTable(),
+		claims:       newClaims(), routes: make(map[string]*installed), defined: make(map[string]*backend),
 		withEndpoints: make(map[string]*backend), resources: make(map[string]map[string]config.Resource),
 	}
 	if p.drain == 0 {
@@ -81,7 +85,7 @@ func New(opts Options) *Proxy {
 	p.hosts.Store(newHostTable())
 	base, abort := context.WithCancel(context.Background())
 	p.abort = abort
-	p.listeners = newListeners(base, opts.Log, p.drain, p.serve)
+	p.listeners = newListeners(base, p)
 	p.handler = p.filters()
 	return p
 }
@@ -135,6 +139,9 @@ func (p *Proxy) WaitDrained(ctx context.Context, ip netip.Addr) error {
 // ServeLocal serves a pod's connection that was accepted elsewhere, as the cluster-local listener does, and returns when it is closed.
 func (p *Proxy) ServeLocal(conn net.Conn) { p.listeners.handed.server.ServeConn(conn) }
 
+// Certificates collects the metrics of the certificates in use.
+func (p *Proxy) Certificates() prometheus.Collector { return p.certificates }
+
 // Addresses are the addresses of the open listeners by name.
 func (p *Proxy) Addresses() map[string]string { return p.listeners.addresses() }
 
@@ -145,6 +152,7 @@ func (p *Proxy) serve(l *listener, w http.ResponseWriter, r *http.Request) {
 	x := new(filter.Exchange)
 	x.Begin(w, r)
 	x.Context = r.Context()
+	x.Secure = r.TLS != nil
 	defer x.End()
 	if err := p.route(config.Visibility(l.visibility.Load()), x); err != nil {
 		// A response that was cut must not look complete. This is how net/http is told to end the connection or stream.
