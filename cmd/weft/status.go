@@ -72,6 +72,7 @@ func printStatus(out io.Writer, r status.Report) error {
 	row("weft-proxy", "%s", processLine(r.Proxy))
 	row("version", "%s, Kubernetes %s", r.Version, r.Kubernetes)
 	row("gateway", "%s", r.Gateway)
+	row("", "%s", r.GatewayHTTPS)
 	row("kubernetes", "%s", r.API)
 	row("metrics", "%s", r.Metrics)
 	row("kubeconfig", "%s", r.Kubeconfig)

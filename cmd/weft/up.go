@@ -74,6 +74,9 @@ func (f *upFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&s.Name, "name", s.Name, "name of the platform on this machine, at most 8 characters; bridge and firewall table carry it")
 	fs.StringVar(&s.Domain, "domain", s.Domain, "suffix of the hosts of services")
 	fs.IntVar(&s.HTTPPort, "http-port", s.HTTPPort, "port of the gateway")
+	fs.IntVar(&s.HTTPSPort, "https-port", s.HTTPSPort,
+		"port of the gateway for HTTPS (default 8443, or 443 beside --http-port 80, or 363 above another --http-port)")
+	fs.StringVar(&s.MinTLSVersion, "tls-min-version", s.MinTLSVersion, "oldest version of TLS that the gateway speaks: 1.2 or 1.3 (default 1.2)")
 	fs.IntVar(&s.APIPort, "api-port", s.APIPort, "port of the Kubernetes API on 127.0.0.1")
 	fs.IntVar(&s.MetricsPort, "metrics-port", s.MetricsPort, "port of the proxy's metrics on 127.0.0.1")
 	fs.StringVar(&f.podCIDR, "pod-cidr", s.PodCIDR.String(), "network of the pods")
@@ -101,6 +104,8 @@ func (f *upFlags) resolve(stateDir string) (settings.Settings, error) {
 	set(given("name"), &s.Name, f.settings.Name)
 	set(given("domain"), &s.Domain, f.settings.Domain)
 	set(given("http-port"), &s.HTTPPort, f.settings.HTTPPort)
+	set(given("https-port"), &s.HTTPSPort, f.settings.HTTPSPort)
+	set(given("tls-min-version"), &s.MinTLSVersion, f.settings.MinTLSVersion)
 	set(given("api-port"), &s.APIPort, f.settings.APIPort)
 	set(given("metrics-port"), &s.MetricsPort, f.settings.MetricsPort)
 	if err := errors.Join(
@@ -193,15 +198,12 @@ func up(ctx context.Context, s settings.Settings, out *progress, terminal io.Wri
 
 // summary is what a user wants to know about a platform that is ready.
 func summary(s settings.Settings) string {
-	port := fmt.Sprintf(":%d", s.HTTPPort)
-	if s.HTTPPort == 80 {
-		port = ""
-	}
 	return fmt.Sprintf(`
-  Services    http://NAME.NAMESPACE.%s%s
+  Services    %s
+              %s
   Kubernetes  https://127.0.0.1:%d
   Kubeconfig  %s
   State       %s
   Metrics     http://127.0.0.1:%d/metrics
-`, s.Domain, port, s.APIPort, s.Kubeconfig(), s.StateDir, s.MetricsPort)
+`, s.ServiceURL("http"), s.ServiceURL("https"), s.APIPort, s.Kubeconfig(), s.StateDir, s.MetricsPort)
 }

@@ -34,8 +34,8 @@ type Platform struct {
 	StateDir string
 	// Bin is the directory of the binaries under test.
 	Bin string
-	// HTTPPort is the gateway's port, MetricsPort the proxy's.
-	HTTPPort, MetricsPort int
+	// HTTPPort and HTTPSPort are the gateway's ports, MetricsPort is the proxy's.
+	HTTPPort, HTTPSPort, MetricsPort int
 	// Flags are the arguments of `weft up`, so that a test can run it again.
 	Flags []string
 	// Kube reads and writes the platform's API as its administrator.
@@ -65,14 +65,14 @@ func Start(name string, index int) (*Platform, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(3)
+	ports, err := freePorts(4)
 	if err != nil {
 		return nil, err
 	}
-	p := &Platform{Name: name, StateDir: stateDir, Bin: bin, HTTPPort: ports[0], MetricsPort: ports[2]}
+	p := &Platform{Name: name, StateDir: stateDir, Bin: bin, HTTPPort: ports[0], HTTPSPort: ports[3], MetricsPort: ports[2]}
 	p.Flags = []string{
 		"up", "--state-dir", stateDir, "--name", name,
-		"--http-port", strconv.Itoa(ports[0]), "--api-port", strconv.Itoa(ports[1]), "--metrics-port", strconv.Itoa(ports[2]),
+		"--http-port", strconv.Itoa(ports[0]), "--https-port", strconv.Itoa(ports[3]), "--api-port", strconv.Itoa(ports[1]), "--metrics-port", strconv.Itoa(ports[2]),
 		"--pod-cidr", fmt.Sprintf("10.%d.0.0/16", 211+2*index), "--service-cidr", fmt.Sprintf("10.%d.0.0/16", 212+2*index),
 	}
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(p.HTTPPort))

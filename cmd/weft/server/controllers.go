@@ -106,10 +106,17 @@ func (p *platform) listeners() []*meshconfig.Listener {
 		// Pods resolve public hosts to the bridge, where the loopback addresses of the machine do not reach.
 		addresses = append(addresses, p.Settings.Gateway())
 	}
+	oldest := meshconfig.TLSVersion_TLS_1_2
+	if p.Settings.MinTLSVersion == "1.3" {
+		oldest = meshconfig.TLSVersion_TLS_1_3
+	}
 	for i, address := range addresses {
 		listeners = append(listeners, &meshconfig.Listener{
 			Name: "gateway-http-" + strconv.Itoa(i), Address: address.String(), Port: uint32(p.Settings.HTTPPort),
 			Protocol: meshconfig.Listener_HTTP, Visibility: meshconfig.Visibility_EXTERNAL,
+		}, &meshconfig.Listener{
+			Name: "gateway-https-" + strconv.Itoa(i), Address: address.String(), Port: uint32(p.Settings.SecurePort()),
+			Protocol: meshconfig.Listener_HTTPS, MinTlsVersion: oldest, Visibility: meshconfig.Visibility_EXTERNAL,
 		})
 	}
 	return append(listeners, &meshconfig.Listener{

@@ -23,6 +23,9 @@ const (
 	DefaultMetricsPort = 9090
 )
 
+// httpsDistance lies between the port of plain HTTP and that of HTTPS where neither is a standard one: 8080 and 8443.
+const httpsDistance = 363
+
 // maxStateDir keeps the paths of unix sockets below the kernel's limit of 107 bytes.
 const maxStateDir = 80
 
@@ -34,6 +37,10 @@ type Settings struct {
 	instance.Instance
 	// HTTPPort is the gateway's.
 	HTTPPort int `json:"httpPort"`
+	// HTTPSPort is the gateway's for TLS; zero lets it follow HTTPPort, see SecurePort.
+	HTTPSPort int `json:"httpsPort,omitzero"`
+	// MinTLSVersion is the oldest version of TLS that the gateway speaks, "1.2" or "1.3"; empty means "1.2".
+	MinTLSVersion string `json:"minTLSVersion,omitzero"`
 	// APIPort is the Kubernetes API's, on loopback.
 	APIPort int `json:"apiPort"`
 	// MetricsPort is the proxy's, on loopback.
@@ -51,6 +58,35 @@ func Default() Settings {
 		HTTPPort: DefaultHTTPPort, APIPort: DefaultAPIPort, MetricsPort: DefaultMetricsPort,
 	}
 }
+
+// SecurePort is the gateway's port for HTTPS: the one that was chosen, or 443 beside 80, or the one that lies as far above the port of
+// plain HTTP as 8443 above 8080. So a second platform that moves the one moves the other too.
+func (s Settings) SecurePort() int {
+	switch {
+	case s.HTTPSPort != 0:
+		return s.HTTPSPort
+	case s.HTTPPort == 80:
+		return 443
+	default:
+		return s.HTTPPort + httpsDistance
+	}
+}
+
+// ServiceURL is the form of the services' URLs with a scheme, http or https.
+func (s Settings) ServiceURL(scheme string) string {
+	port, standard := s.HTTPPort, 80
+	if scheme == "https" {
+		port, standard = s.SecurePort(), 443
+	}
+	host := "NAME.NAMESPACE." + s.Domain
+	if port != standard {
+		host = net.JoinHostPort(host, strconv.Itoa(port))
+	}
+	return scheme + "://" + host
+}
+
+// AuthorityDir is where the platform's certificate authority is.
+func (s Settings) AuthorityDir() string { return s.Path("tls") }
 
 // GatewayAddresses are the addresses on which the gateway listens. Names below the domain localhost resolve to loopback on every
 // machine, so by default nobody else needs, or gets, access.
@@ -97,7 +133,9 @@ func (s Settings) Ports() []Port {
 		ports = append(ports, Port{Flag: "--host-dns", Number: int(s.HostDNS.Port()), Address: s.HostDNS.Addr(), Proxy: true})
 	}
 	for _, address := range s.GatewayAddresses() {
-		ports = append(ports, Port{Flag: "--http-port", Number: s.HTTPPort, Address: address, Proxy: true})
+		ports = append(ports,
+			Port{Flag: "--http-port", Number: s.HTTPPort, Address: address, Proxy: true},
+			Port{Flag: "--https-port", Number: s.SecurePort(), Address: address, Proxy: true})
 	}
 	return ports
 }
@@ -115,7 +153,7 @@ func (s Settings) Validate() error {
 	for _, p := range []struct {
 		flag   string
 		number int
-	}{{"--http-port", s.HTTPPort}, {"--api-port", s.APIPort}, {"--metrics-port", s.MetricsPort}} {
+	}{{"--http-port", s.HTTPPort}, {"--https-port", s.SecurePort()}, {"--api-port", s.APIPort}, {"--metrics-port", s.MetricsPort}} {
 		if p.number < 1 || p.number > 65535 {
 			return fmt.Errorf("%w: %s %d is not between 1 and 65535", instance.ErrInvalid, p.flag, p.number)
 		}
@@ -123,6 +161,9 @@ func (s Settings) Validate() error {
 			return fmt.Errorf("%w: %s and %s are both %d", instance.ErrInvalid, other, p.flag, p.number)
 		}
 		seen[p.number] = p.flag
+	}
+	if v := s.MinTLSVersion; v != "" && v != "1.2" && v != "1.3" {
+		return fmt.Errorf("%w: --tls-min-version %q is neither 1.2 nor 1.3", instance.ErrInvalid, v)
 	}
 	return nil
 }

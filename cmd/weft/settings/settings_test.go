@@ -39,6 +39,29 @@ func TestSaveAndLoad(t *testing.T) {
 	}
 }
 
+func TestServiceURL(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		http, https   int
+		want, wantTLS string
+	}{
+		{8080, 0, "http://NAME.NAMESPACE.localhost:8080", "https://NAME.NAMESPACE.localhost:8443"},
+		{80, 0, "http://NAME.NAMESPACE.localhost", "https://NAME.NAMESPACE.localhost"},
+		{18080, 0, "http://NAME.NAMESPACE.localhost:18080", "https://NAME.NAMESPACE.localhost:18443"},
+		{80, 8443, "http://NAME.NAMESPACE.localhost", "https://NAME.NAMESPACE.localhost:8443"},
+		{8080, 443, "http://NAME.NAMESPACE.localhost:8080", "https://NAME.NAMESPACE.localhost"},
+	} {
+		s := settings.Default()
+		s.HTTPPort, s.HTTPSPort = tc.http, tc.https
+		if got := s.ServiceURL("http"); got != tc.want {
+			t.Errorf("--http-port %d --https-port %d: %s, want %s", tc.http, tc.https, got, tc.want)
+		}
+		if got := s.ServiceURL("https"); got != tc.wantTLS {
+			t.Errorf("--http-port %d --https-port %d: %s, want %s", tc.http, tc.https, got, tc.wantTLS)
+		}
+	}
+}
+
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -97,6 +120,9 @@ func TestValidate(t *testing.T) {
 		{name: "default", change: func(*settings.Settings) {}},
 		{name: "same port twice", change: func(s *settings.Settings) { s.MetricsPort = s.HTTPPort }, want: "--http-port and --metrics-port are both 8080"},
 		{name: "port too big", change: func(s *settings.Settings) { s.APIPort = 70000 }, want: "--api-port 70000"},
+		{name: "HTTPS port taken", change: func(s *settings.Settings) { s.HTTPSPort = s.APIPort }, want: "--https-port and --api-port are both 6443"},
+		{name: "HTTPS port follows out of range", change: func(s *settings.Settings) { s.HTTPPort = 65300 }, want: "--https-port 65663"},
+		{name: "TLS version", change: func(s *settings.Settings) { s.MinTLSVersion = "1.1" }, want: `--tls-min-version "1.1"`},
 		{name: "port zero", change: func(s *settings.Settings) { s.HTTPPort = 0 }, want: "--http-port 0"},
 		{name: "name too long", change: func(s *settings.Settings) { s.Name = "much-too-long" }, want: "name"},
 		{name: "long path", change: func(s *settings.Settings) { s.StateDir = "/" + strings.Repeat("x", 90) }, want: "longer than 80"},

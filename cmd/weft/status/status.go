@@ -32,13 +32,14 @@ type Report struct {
 	Name       string  `json:"name"`
 	Version    string  `json:"version"`
 	Kubernetes string  `json:"kubernetes"`
-	// Gateway is the form of the services' URLs.
-	Gateway    string `json:"gateway"`
-	API        string `json:"api"`
-	Metrics    string `json:"metrics"`
-	Kubeconfig string `json:"kubeconfig"`
-	StateDir   string `json:"stateDir"`
-	Logs       string `json:"logs"`
+	// Gateway and GatewayHTTPS are the forms of the services' URLs.
+	Gateway      string `json:"gateway"`
+	GatewayHTTPS string `json:"gatewayHTTPS"`
+	API          string `json:"api"`
+	Metrics      string `json:"metrics"`
+	Kubeconfig   string `json:"kubeconfig"`
+	StateDir     string `json:"stateDir"`
+	Logs         string `json:"logs"`
 	// Objects is nil when the API does not answer.
 	Objects *Objects `json:"objects,omitempty"`
 	// Problems are what could not be found out, one line each.
@@ -69,7 +70,7 @@ type Objects struct {
 func Collect(ctx context.Context, s settings.Settings, version string) (Report, error) {
 	r := Report{
 		Name: s.Name, Version: version, Kubernetes: kubeversion.Get().GitVersion,
-		Gateway:    gateway(s),
+		Gateway: s.ServiceURL("http"), GatewayHTTPS: s.ServiceURL("https"),
 		API:        "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(s.APIPort)),
 		Metrics:    "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(s.MetricsPort)) + "/metrics",
 		Kubeconfig: s.Kubeconfig(), StateDir: s.StateDir, Logs: s.Path("logs"),
@@ -100,13 +101,6 @@ func Collect(ctx context.Context, s settings.Settings, version string) (Report, 
 		r.Problems = append(r.Problems, err.Error())
 	}
 	return r, nil
-}
-
-func gateway(s settings.Settings) string {
-	if s.HTTPPort == 80 {
-		return "http://NAME.NAMESPACE." + s.Domain
-	}
-	return "http://NAME.NAMESPACE." + net.JoinHostPort(s.Domain, strconv.Itoa(s.HTTPPort))
 }
 
 // process reads a process's start and memory. Pid zero is a process that does not run.
