@@ -27,7 +27,8 @@ func (r *Reconciler) claim(ctx context.Context, mapping *servingv1beta1.DomainMa
 	err = r.store.Get(ctx, client.ObjectKey{Name: mapping.Name}, &claim)
 	if apierrors.IsNotFound(err) {
 		if !s.Config.Network.AutocreateClusterDomainClaims {
-			notOwned(mapping)
+			notOwned(mapping, "nobody has claimed domain %q: an administrator creates a ClusterDomainClaim of that name for namespace %q, or sets "+
+				"autocreate-cluster-domain-claims in config-network", mapping.Name, mapping.Namespace)
 			return false, nil
 		}
 		err = r.create(ctx, mapping, &claim)
@@ -37,7 +38,7 @@ func (r *Reconciler) claim(ctx context.Context, mapping *servingv1beta1.DomainMa
 		mapping.Status.MarkDomainClaimFailed(status.Escape(err.Error()))
 		return false, fmt.Errorf("claiming domain %q: %w", mapping.Name, err)
 	case claim.Spec.Namespace != mapping.Namespace || claim.DeletionTimestamp != nil:
-		notOwned(mapping)
+		notOwned(mapping, "domain %q is claimed by namespace %q", mapping.Name, claim.Spec.Namespace)
 		return false, nil
 	}
 	mapping.Status.MarkDomainClaimed()
@@ -48,9 +49,11 @@ func (r *Reconciler) claim(ctx context.Context, mapping *servingv1beta1.DomainMa
 	return true, err
 }
 
-// notOwned reports that the domain is somebody else's, or nobody's. It is no error: nothing changes by trying again.
-func notOwned(mapping *servingv1beta1.DomainMapping) {
-	mapping.Status.MarkDomainClaimNotOwned()
+// notOwned reports that the domain is somebody else's, or nobody's, by upstream's reason and in more words. It is no error: nothing changes
+// by trying again.
+func notOwned(mapping *servingv1beta1.DomainMapping, format string, args ...any) {
+	mapping.GetConditionSet().Manage(&mapping.Status).
+		MarkFalse(servingv1beta1.DomainMappingConditionDomainClaimed, "DomainAlreadyClaimed", format, args...)
 	mapping.Status.MarkIngressNotConfigured()
 }
 
