@@ -1,6 +1,7 @@
 package knative
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -50,9 +51,10 @@ func routeWith(t *testing.T, name, url string, targets ...target) *servingv1.Rou
 func TestCompile(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		name  string
-		route func(*testing.T) *servingv1.Route
-		want  string
+		name   string
+		route  func(*testing.T) *servingv1.Route
+		policy Policy
+		want   string
 	}{
 		{
 			name: "status not filled",
@@ -137,6 +139,104 @@ func TestCompile(t *testing.T) {
 					rules { splits { backend: "revision/default/hello-00003" weight: 100 } }
 				}`,
 		},
+		{
+			name: "rollout of the host of a tag",
+			route: func(t *testing.T) *servingv1.Route {
+				t.Helper()
+				r := routeWith(t, "hello", "",
+					target{revision: "r2", percent: 100},
+					target{revision: "r1", percent: 0, tag: "next", url: "http://next-hello.example.com"},
+					target{revision: "r2", percent: 0, tag: "next", url: "http://next-hello.example.com"})
+				r.Status.Annotations = map[string]string{
+					"networking.internal.knative.dev/rollout": `{"tags":{"next":{"start":"2026-01-02T03:04:05Z","size":11,
+						"revisions":[{"revisionName":"r1","percent":88},{"revisionName":"r2","percent":12}]}}}`,
+				}
+				return r
+			},
+			want: `
+				name: "knative/default/hello"
+				virtual_hosts {
+					hosts: "hello.default" hosts: "hello.default.svc" hosts: "hello.default.svc.cluster.local"
+					visibility: CLUSTER_LOCAL
+					rules { splits { backend: "revision/default/r2" weight: 100 } }
+				}
+				virtual_hosts {
+					hosts: "next-hello.example.com"
+					rules {
+						splits { backend: "revision/default/r1" weight: 88 }
+						splits { backend: "revision/default/r2" weight: 12 }
+					}
+				}
+				virtual_hosts {
+					hosts: "next-hello.default" hosts: "next-hello.default.svc" hosts: "next-hello.default.svc.cluster.local"
+					visibility: CLUSTER_LOCAL
+					rules {
+						splits { backend: "revision/default/r1" weight: 88 }
+						splits { backend: "revision/default/r2" weight: 12 }
+					}
+				}`,
+		},
+		{
+			name: "a tag whose rollout was lost is at the newest revision",
+			route: func(t *testing.T) *servingv1.Route {
+				t.Helper()
+				r := routeWith(t, "hello", "",
+					target{revision: "r1", percent: 0, tag: "next", url: "http://next-hello.default.svc.cluster.local"},
+					target{revision: "r2", percent: 0, tag: "next", url: "http://next-hello.default.svc.cluster.local"})
+				r.Status.Annotations = map[string]string{"networking.internal.knative.dev/rollout": "broken"}
+				return r
+			},
+			want: `
+				name: "knative/default/hello"
+				virtual_hosts {
+					hosts: "next-hello.default" hosts: "next-hello.default.svc" hosts: "next-hello.default.svc.cluster.local"
+					visibility: CLUSTER_LOCAL
+					rules { splits { backend: "revision/default/r2" weight: 100 } }
+				}`,
+		},
+		{
+			name:   "tags by header, and plain HTTP redirected",
+			policy: Policy{TagHeaders: true, RedirectHTTP: true, HTTPSPort: 8443},
+			route: func(t *testing.T) *servingv1.Route {
+				t.Helper()
+				return routeWith(t, "hello", "http://hello.example.com",
+					target{revision: "r2", percent: 100},
+					target{revision: "r1", percent: 0, tag: "old", url: "http://old-hello.default.svc.cluster.local"})
+			},
+			want: `
+				name: "knative/default/hello"
+				virtual_hosts {
+					hosts: "hello.example.com" https_redirect_port: 8443
+					rules {
+						match { headers { name: "Knative-Serving-Tag" value: "old" } }
+						splits { backend: "revision/default/r1" weight: 100 }
+					}
+					rules {
+						splits { backend: "revision/default/r2" weight: 100 }
+						set_headers { name: "Knative-Serving-Default-Route" value: "true" }
+					}
+				}
+				virtual_hosts {
+					hosts: "hello.default" hosts: "hello.default.svc" hosts: "hello.default.svc.cluster.local"
+					visibility: CLUSTER_LOCAL
+					rules {
+						match { headers { name: "Knative-Serving-Tag" value: "old" } }
+						splits { backend: "revision/default/r1" weight: 100 }
+					}
+					rules {
+						splits { backend: "revision/default/r2" weight: 100 }
+						set_headers { name: "Knative-Serving-Default-Route" value: "true" }
+					}
+				}
+				virtual_hosts {
+					hosts: "old-hello.default" hosts: "old-hello.default.svc" hosts: "old-hello.default.svc.cluster.local"
+					visibility: CLUSTER_LOCAL
+					rules {
+						splits { backend: "revision/default/r1" weight: 100 }
+						set_headers { name: "Knative-Serving-Tag" value: "old" }
+					}
+				}`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -145,7 +245,7 @@ func TestCompile(t *testing.T) {
 			if err := prototext.Unmarshal([]byte(tt.want), want); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(want, Compile(tt.route(t), Naming{}), protocmp.Transform()); diff != "" {
+			if diff := cmp.Diff(want, Compile(tt.route(t), Naming{}, tt.policy), protocmp.Transform()); diff != "" {
 				t.Errorf("Compile (-want +got):\n%s", diff)
 			}
 		})
@@ -155,10 +255,48 @@ func TestCompile(t *testing.T) {
 func TestCompileUsesTheNamingOfTags(t *testing.T) {
 	t.Parallel()
 	r := routeWith(t, "hello", "", target{revision: "r", percent: 0, tag: "v1", url: "http://hello--v1.example.com"})
-	got := Compile(r, Naming{ClusterDomain: "corp", TagName: func(route, tag string) (string, error) { return route + "--" + tag, nil }})
+	got := Compile(r, Naming{ClusterDomain: "corp", TagName: func(route, tag string) (string, error) { return route + "--" + tag, nil }}, Policy{})
 	want := []string{"hello--v1.default", "hello--v1.default.svc", "hello--v1.default.svc.corp"}
 	if diff := cmp.Diff(want, got.GetVirtualHosts()[1].GetHosts()); diff != "" {
 		t.Errorf("hosts of the tag (-want +got):\n%s", diff)
+	}
+}
+
+func TestRedirectPort(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name        string
+		policy      Policy
+		annotations map[string]string
+		want        uint32
+		problem     string
+	}{
+		{name: "nothing said", want: 0},
+		{name: "by the administrator", policy: Policy{RedirectHTTP: true}, want: 443},
+		{name: "another port", policy: Policy{RedirectHTTP: true, HTTPSPort: 8443}, want: 8443},
+		{name: "by the annotation", annotations: map[string]string{"networking.knative.dev/http-protocol": "Redirected"}, want: 443},
+		{name: "by the older annotation", annotations: map[string]string{"networking.knative.dev/httpOption": "redirected"}, want: 443},
+		{
+			name: "the annotation against the administrator", policy: Policy{RedirectHTTP: true},
+			annotations: map[string]string{"networking.knative.dev/http-protocol": "Enabled"}, want: 0,
+		},
+		{
+			name: "what means nothing leaves it to the administrator", policy: Policy{RedirectHTTP: true},
+			annotations: map[string]string{"networking.knative.dev/http-protocol": "Sometimes"},
+			want:        443, problem: "incorrect http-protocol annotation: sometimes",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := tt.policy.redirectPort(tt.annotations)
+			if got != tt.want {
+				t.Errorf("port is %d, want %d", got, tt.want)
+			}
+			if problem := fmt.Sprint(err); err != nil && problem != tt.problem || err == nil && tt.problem != "" {
+				t.Errorf("problem is %v, want %q", err, tt.problem)
+			}
+		})
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	servingv1beta1 "knative.dev/serving/pkg/apis/serving/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -13,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/weft-dev/weft/mesh/config"
 	"github.com/weft-dev/weft/mesh/distribute"
@@ -35,6 +38,10 @@ var _ Distributor = (*distribute.Server)(nil)
 // Options of AddToManager. The zero value works.
 type Options struct {
 	Naming Naming
+	// Policy returns the present one, the zero value when nil. It may be called concurrently.
+	Policy func() Policy
+	// Changes returns a new channel that gets an event after each change of what Naming or Policy answer. Nil means that they never change.
+	Changes func() <-chan event.GenericEvent
 }
 
 // Controller compiles Routes and DomainMappings as they change.
@@ -42,6 +49,7 @@ type Controller struct {
 	client      client.Client
 	distributor Distributor
 	naming      Naming
+	policy      func() Policy
 	table       *table
 	programmed  *programmed
 	// changes and mappingChanges are of Routes and of DomainMappings.
@@ -52,16 +60,18 @@ type Controller struct {
 // they get nothing until all that exist at the start are compiled.
 func AddToManager(mgr manager.Manager, distributor Distributor, opts Options) (*Controller, error) {
 	c := newController(mgr.GetClient(), distributor, opts)
-	err := ctrl.NewControllerManagedBy(mgr).
+	b := ctrl.NewControllerManagedBy(mgr).
 		Named("mesh-knative").
 		For(&servingv1.Route{}).
 		Watches(&servingv1.Revision{}, handler.EnqueueRequestsFromMapFunc(c.routesOf)).
-		WithOptions(controller.Options{NeedLeaderElection: new(false)}).
-		Complete(c)
-	if err != nil {
+		WithOptions(controller.Options{NeedLeaderElection: new(false)})
+	if opts.Changes != nil {
+		b = b.WatchesRawSource(source.Channel(opts.Changes(), c.every(func() client.ObjectList { return &servingv1.RouteList{} })))
+	}
+	if err := b.Complete(c); err != nil {
 		return nil, fmt.Errorf("adding the compiler of routes: %w", err)
 	}
-	if err := c.addMappings(mgr); err != nil {
+	if err := c.addMappings(mgr, opts.Changes); err != nil {
 		return nil, err
 	}
 	release := distributor.Hold("knative routes")
@@ -88,10 +98,14 @@ func (e everywhere) Start(ctx context.Context) error { return e(ctx) }
 func (everywhere) NeedLeaderElection() bool { return false }
 
 func newController(cl client.Client, distributor Distributor, opts Options) *Controller {
+	if opts.Policy == nil {
+		opts.Policy = func() Policy { return Policy{} }
+	}
 	return &Controller{
 		client:         cl,
 		distributor:    distributor,
 		naming:         opts.Naming,
+		policy:         opts.Policy,
 		table:          newTable(),
 		programmed:     newProgrammed(),
 		changes:        make(chan event.GenericEvent),
@@ -129,6 +143,23 @@ func (c *Controller) first(ctx context.Context) error {
 	return nil
 }
 
+// every maps any event to all objects of a kind.
+func (c *Controller) every(list func() client.ObjectList) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
+		objects := list()
+		if err := c.client.List(ctx, objects, client.UnsafeDisableDeepCopy); err != nil {
+			// The cache answers from memory; it fails only when it is being stopped.
+			return nil
+		}
+		requests := make([]reconcile.Request, 0, apimeta.LenList(objects))
+		_ = apimeta.EachListItem(objects, func(o runtime.Object) error {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(o.(client.Object))})
+			return nil
+		})
+		return requests
+	})
+}
+
 // routesOf maps a Revision to the Routes that send traffic to it.
 func (c *Controller) routesOf(_ context.Context, rev client.Object) []reconcile.Request {
 	var requests []reconcile.Request
@@ -142,10 +173,14 @@ var _ reconcile.Reconciler = (*Controller)(nil)
 
 // compile is the part of a Route's compilation that does not look at other Routes.
 func (c *Controller) compile(route *servingv1.Route) *compiled {
+	policy := c.policy()
 	result := &compiled{
 		key:     owner{kindRoute, client.ObjectKeyFromObject(route)},
 		created: route.CreationTimestamp.Time,
-		route:   Compile(route, c.naming),
+		route:   Compile(route, c.naming, policy),
+	}
+	if _, err := policy.redirectPort(route.Annotations); err != nil {
+		result.problem = err.Error()
 	}
 	seen := make(map[string]bool)
 	for _, vh := range result.route.GetVirtualHosts() {

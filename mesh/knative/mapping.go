@@ -31,17 +31,22 @@ type destination struct {
 // reference names, nil if it names something else or nothing that exists.
 func (c *Controller) compileMapping(mapping *servingv1beta1.DomainMapping, service *corev1.Service) *compiled {
 	key := mappingKey(client.ObjectKeyFromObject(mapping))
-	return &compiled{
+	redirect, err := c.policy().redirectPort(mapping.Annotations)
+	result := &compiled{
 		key:     key,
 		created: mapping.CreationTimestamp.Time,
 		route: &config.Route{
 			Name: config.DomainMappingRoute(mapping.Namespace, mapping.Name),
 			VirtualHosts: []*config.VirtualHost{
-				{Hosts: []string{mapping.Name}, Visibility: config.Visibility_EXTERNAL},
+				{Hosts: []string{mapping.Name}, Visibility: config.Visibility_EXTERNAL, HttpsRedirectPort: redirect},
 			},
 		},
 		target: c.naming.target(mapping, service),
 	}
+	if err != nil {
+		result.problem = err.Error()
+	}
+	return result
 }
 
 func (n Naming) target(mapping *servingv1beta1.DomainMapping, service *corev1.Service) *destination {

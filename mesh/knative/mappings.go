@@ -17,19 +17,23 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/weft-dev/weft/mesh/config"
 )
 
-func (c *Controller) addMappings(mgr manager.Manager) error {
-	err := ctrl.NewControllerManagedBy(mgr).
+func (c *Controller) addMappings(mgr manager.Manager, changes func() <-chan event.GenericEvent) error {
+	b := ctrl.NewControllerManagedBy(mgr).
 		Named("mesh-domainmapping").
 		For(&servingv1beta1.DomainMapping{}).
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(c.mappingsOf)).
-		WithOptions(controller.Options{NeedLeaderElection: new(false)}).
-		Complete(reconcile.Func(func(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-			return reconcile.Result{}, c.reconcileMapping(ctx, req.NamespacedName)
-		}))
+		WithOptions(controller.Options{NeedLeaderElection: new(false)})
+	if changes != nil {
+		b = b.WatchesRawSource(source.Channel(changes(), c.every(func() client.ObjectList { return &servingv1beta1.DomainMappingList{} })))
+	}
+	err := b.Complete(reconcile.Func(func(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+		return reconcile.Result{}, c.reconcileMapping(ctx, req.NamespacedName)
+	}))
 	if err != nil {
 		return fmt.Errorf("adding the compiler of domain mappings: %w", err)
 	}
@@ -113,6 +117,8 @@ func (c *Controller) MappingProgrammed(ctx context.Context, mapping *servingv1be
 	switch {
 	case conflict != "":
 		return false, conflict
+	case want.problem != "":
+		return false, want.problem
 	case empty:
 		return false, want.target.problem
 	}

@@ -24,6 +24,9 @@ func (c *Controller) RouteProgrammed(route *servingv1.Route) (ok bool, why strin
 	if len(want.route.GetVirtualHosts()) == 0 {
 		return false, "the route has no traffic target yet"
 	}
+	if want.problem != "" {
+		return false, want.problem
+	}
 	if c.programmed.starting() && ingressReady(route) {
 		return true, ""
 	}

@@ -39,6 +39,8 @@ type compiled struct {
 	route   *config.Route
 	// backends are the names that the route's splits refer to.
 	backends []string
+	// problem is what the object asks for and cannot have, in words for its user. The rest is compiled all the same.
+	problem string
 	// target is set for a mapping.
 	target *destination
 }

@@ -172,6 +172,10 @@ func (p *Proxy) route(visibility config.Visibility, x *filter.Exchange) error {
 		filter.Answer(x, filter.Refuse(http.StatusNotFound, "no service at this host"))
 		return nil
 	}
+	if host.redirects(x) {
+		redirect(x, host.httpsPort)
+		return nil
+	}
 	chosen := host.find(x.Request)
 	if chosen == nil {
 		p.noRule.Inc()

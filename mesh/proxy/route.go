@@ -16,6 +16,8 @@ type virtualHost struct {
 	// route is the name of the resource that it comes from.
 	route string
 	rules []*rule
+	// httpsPort is where requests without TLS are sent; zero serves them.
+	httpsPort uint32
 }
 
 type rule struct {
@@ -48,7 +50,7 @@ const weyl = 0x9E3779B97F4A7C15
 
 // compileHost compiles rules, taking backends from get.
 func compileHost(route string, v *config.VirtualHost, get func(name string) *backend) *virtualHost {
-	host := &virtualHost{route: route, rules: make([]*rule, 0, len(v.GetRules()))}
+	host := &virtualHost{route: route, rules: make([]*rule, 0, len(v.GetRules())), httpsPort: v.GetHttpsRedirectPort()}
 	for _, r := range v.GetRules() {
 		compiled := &rule{
 			pathPrefix: strings.TrimSuffix(r.GetMatch().GetPathPrefix(), "/"),

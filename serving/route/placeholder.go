@@ -49,7 +49,11 @@ func updatePlaceholder(have, want *corev1.Service) *corev1.Service {
 	out := have.DeepCopy()
 	out.Labels = union(have.Labels, want.Labels)
 	out.Annotations = union(have.Annotations, want.Annotations)
-	out.Spec.Type, out.Spec.ExternalName, out.Spec.Ports = want.Spec.Type, want.Spec.ExternalName, want.Spec.Ports
+	if have.Spec.Type != want.Spec.Type {
+		// Nothing of another type may stay: cluster IPs, for one, are refused.
+		out.Spec = want.Spec
+	}
+	out.Spec.ExternalName, out.Spec.Ports = want.Spec.ExternalName, want.Spec.Ports
 	if equality.Semantic.DeepEqual(have, out) {
 		return nil
 	}
