@@ -104,6 +104,18 @@ func (x *Exchange) Reply(status int, contentType, text string) {
 	}
 }
 
+// Conclude ends a response that has begun with a last text and reports whether it could: a body of declared length can only be cut.
+// The caller sets trailers on Writer before.
+func (x *Exchange) Conclude(text string) bool {
+	if x.hijacked.Load() || x.Request.Method == http.MethodHead || !x.Request.ProtoAtLeast(1, 1) || len(x.Writer.Header()["Content-Length"]) > 0 {
+		return false
+	}
+	if _, err := io.WriteString(x.Writer, text); err != nil {
+		return false
+	}
+	return x.control.Flush() == nil
+}
+
 // begin sends the status and header of the final response.
 func (x *Exchange) begin(status int) {
 	x.start(status)

@@ -58,7 +58,7 @@ func Answer(x *Exchange, e *Error) {
 	if e.RetryAfter > 0 {
 		x.Writer.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
-	if contentType := x.Request.Header.Get("Content-Type"); x.Request.ProtoMajor == 2 && strings.HasPrefix(contentType, "application/grpc") {
+	if contentType := grpcType(x.Request); contentType != "" {
 		h := x.Writer.Header()
 		h.Set("Grpc-Status", strconv.Itoa(grpcCode(e.Status)))
 		h.Set("Grpc-Message", e.Text)
@@ -67,6 +67,26 @@ func Answer(x *Exchange, e *Error) {
 		return
 	}
 	x.Reply(e.Status, "text/plain; charset=utf-8", e.Text+"\n")
+}
+
+// Conclude ends a response that has begun with an Error, in its trailers or as the last of its text, and reports whether it could: if
+// not, the response must be cut.
+func Conclude(x *Exchange, e *Error) bool {
+	if grpcType(x.Request) == "" {
+		return x.Conclude(e.Text + "\n")
+	}
+	h := x.Writer.Header()
+	h.Set(http.TrailerPrefix+"Grpc-Status", strconv.Itoa(grpcCode(e.Status)))
+	h.Set(http.TrailerPrefix+"Grpc-Message", e.Text)
+	return x.Conclude("")
+}
+
+// grpcType is the content type of a gRPC request, empty for any other.
+func grpcType(r *http.Request) string {
+	if t := r.Header.Get("Content-Type"); r.ProtoMajor == 2 && strings.HasPrefix(t, "application/grpc") {
+		return t
+	}
+	return ""
 }
 
 func grpcCode(status int) int {

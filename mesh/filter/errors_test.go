@@ -79,3 +79,44 @@ func TestAnswer(t *testing.T) {
 		})
 	}
 }
+
+func TestConclude(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name        string
+		major       int
+		contentType string
+		length      string
+		want        bool
+		body        string
+		trailer     http.Header
+	}{
+		{name: "stream", major: 1, want: true, body: "begun, late\n"},
+		{name: "declared length", major: 1, length: "100", body: "begun, "},
+		{name: "grpc", major: 2, contentType: "application/grpc", want: true, body: "begun, ", trailer: http.Header{"Grpc-Status": {"4"}, "Grpc-Message": {"late"}}},
+		{name: "another type over the protocol of grpc", major: 2, contentType: "text/plain", want: true, body: "begun, late\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
+			r.ProtoMajor = tt.major
+			r.Header.Set("Content-Type", tt.contentType)
+			w := httptest.NewRecorder()
+			x := new(filter.Exchange)
+			x.Begin(w, r)
+			if tt.length != "" {
+				w.Header().Set("Content-Length", tt.length)
+			}
+			_, _ = w.WriteString("begun, ")
+			if got := filter.Conclude(x, filter.Refuse(504, "late")); got != tt.want {
+				t.Errorf("concluded: %v, want %v", got, tt.want)
+			}
+			if w.Body.String() != tt.body {
+				t.Errorf("body %q, want %q", w.Body, tt.body)
+			}
+			if diff := cmp.Diff(tt.trailer, w.Result().Trailer); diff != "" {
+				t.Errorf("trailer (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

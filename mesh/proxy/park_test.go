@@ -240,6 +240,9 @@ func TestTimeouts(t *testing.T) {
 	hang := make(chan struct{})
 	address := server(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
+		case "/length":
+			w.Header().Set("Content-Length", "100")
+			fallthrough
 		case "/started":
 			_, _ = io.WriteString(w, "begin")
 			_ = http.NewResponseController(w).Flush()
@@ -276,11 +279,13 @@ func TestTimeouts(t *testing.T) {
 		cut              bool
 	}{
 		{name: "request", host: "request.test", path: "/", status: 504, body: "request timeout\n"},
-		{name: "request after the response has begun", host: "request.test", path: "/started", status: 200, body: "begin", cut: true},
+		{name: "request after a stream has begun", host: "request.test", path: "/started", status: 200, body: "beginrequest timeout\n"},
+		{name: "request after a response of declared length has begun", host: "request.test", path: "/length", status: 200, body: "begin", cut: true},
 		{name: "response start", host: "start.test", path: "/", status: 504, body: "request timeout\n"},
 		{name: "response in time, longer than its start", host: "start.test", path: "/trickle", status: 200, body: strings.Repeat("x", 20)},
 		{name: "idle", host: "idle.test", path: "/", status: 504, body: "request timeout\n"},
-		{name: "idle after the response has begun", host: "idle.test", path: "/started", status: 200, body: "begin", cut: true},
+		{name: "idle after a stream has begun", host: "idle.test", path: "/started", status: 200, body: "beginrequest timeout\n"},
+		{name: "idle after a response of declared length has begun", host: "idle.test", path: "/length", status: 200, body: "begin", cut: true},
 		{name: "not idle", host: "idle.test", path: "/trickle", status: 200, body: strings.Repeat("x", 20)},
 		{name: "parked", host: "parked.test", path: "/", status: 504, body: "activator request timeout\n"},
 	} {

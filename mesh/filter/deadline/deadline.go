@@ -4,10 +4,12 @@ package deadline
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
 
+	"github.com/weft-dev/weft/mesh/engine"
 	"github.com/weft-dev/weft/mesh/filter"
 )
 
@@ -36,7 +38,13 @@ func (f *Filter) Handle(x *filter.Exchange) error {
 	w := &watch{x: x, cancel: cancel}
 	w.start()
 	defer w.stop()
-	return f.next.Handle(x)
+	err := f.next.Handle(x)
+	// A stream ends in order, with the reason as its last words, as in Knative: clients may have all that they wanted.
+	var late *filter.Error
+	if errors.Is(err, engine.ErrCut) && errors.As(err, &late) && filter.Conclude(x, late) {
+		return nil
+	}
+	return err
 }
 
 // watch is the timer of one exchange. It is set to the nearest time at which the exchange may be late, and looks then.
@@ -84,10 +92,6 @@ func (w *watch) fire() {
 		text = "activator request timeout"
 	}
 	w.cancel(filter.Refuse(http.StatusGatewayTimeout, text))
-	if w.x.Started() {
-		w.x.Interrupt()
-		return
-	}
 	w.timer.Reset(interruptAfter)
 }
 
