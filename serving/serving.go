@@ -51,6 +51,8 @@ type Options struct {
 	DefaultDomain string
 	// ExternalPort is the gateway's, as clients see it; 0 and 80 leave it out of URLs.
 	ExternalPort int
+	// ExternalHTTPSPort is the same for https; 0 and 443 leave it out.
+	ExternalHTTPSPort int
 	// LocalGatewayHost is the host that names of routes lead to in the cluster; route.DefaultLocalGateway by default.
 	LocalGatewayHost string
 	// Digests says how tags of images are resolved to digests; its Reader and Config are filled in. Nil leaves the images of
@@ -175,7 +177,7 @@ func addDomainMappings(mgr manager.Manager, o Options) error {
 
 // settings are the present ones of whatever has a URL.
 func (o Options) settings() route.Settings {
-	return route.Settings{Config: o.Config.Load(), Port: o.ExternalPort, LocalGateway: o.LocalGatewayHost}
+	return route.Settings{Config: o.Config.Load(), Port: o.ExternalPort, HTTPSPort: o.ExternalHTTPSPort, LocalGateway: o.LocalGatewayHost}
 }
 
 func addLabeler(mgr manager.Manager, o Options) error {

@@ -70,8 +70,12 @@ func (s Settings) URL(r *servingv1.Route, tag string, local bool) (*apis.URL, er
 
 // ExternalURL is the URL of a host at the gateway.
 func (s Settings) ExternalURL(scheme, host string) *apis.URL {
-	if s.Port != 0 && (scheme != "http" || s.Port != 80) && (scheme != "https" || s.Port != 443) {
-		host += ":" + strconv.Itoa(s.Port)
+	port, standard := s.Port, 80
+	if scheme == "https" {
+		port, standard = s.HTTPSPort, 443
+	}
+	if port != 0 && port != standard {
+		host += ":" + strconv.Itoa(port)
 	}
 	return &apis.URL{Scheme: scheme, Host: host}
 }

@@ -19,7 +19,7 @@ func with(t *testing.T, port int, maps map[string]map[string]string) Settings {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Settings{Config: snapshot, Port: port}
+	return Settings{Config: snapshot, Port: port, HTTPSPort: port + 363}
 }
 
 func TestURL(t *testing.T) {
@@ -40,8 +40,12 @@ func TestURL(t *testing.T) {
 		{name: "port", port: 8080, want: "http://hello.default.localhost:8080"},
 		{name: "the port of the scheme", port: 80, want: "http://hello.default.localhost"},
 		{
-			name: "scheme", port: 443, maps: map[string]map[string]string{"config-network": {"default-external-scheme": "https"}},
+			name: "scheme", port: 80, maps: map[string]map[string]string{"config-network": {"default-external-scheme": "https"}},
 			want: "https://hello.default.localhost",
+		},
+		{
+			name: "port of https", port: 8080, maps: map[string]map[string]string{"config-network": {"default-external-scheme": "https"}},
+			want: "https://hello.default.localhost:8443",
 		},
 		{name: "tag", port: 8080, tag: "next", want: "http://next-hello.default.localhost:8080"},
 		{name: "local by label", port: 8080, labels: hidden, want: "http://hello.default.svc.cluster.local"},

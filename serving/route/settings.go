@@ -12,8 +12,8 @@ import (
 type Settings struct {
 	// Config is the administrator's configuration.
 	Config *config.Snapshot
-	// Port is that of public URLs; zero, and 80 with http or 443 with https, leave it out.
-	Port int
+	// Port is that of public http URLs, HTTPSPort that of https ones; zero and the scheme's own number leave it out.
+	Port, HTTPSPort int
 	// LocalGateway is the host that the cluster's DNS answers with for the names of routes; empty means DefaultLocalGateway.
 	LocalGateway string
 }

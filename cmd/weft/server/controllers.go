@@ -12,8 +12,10 @@ import (
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	apiconfig "knative.dev/serving/pkg/apis/config"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -70,14 +72,12 @@ func (p *platform) addControllers(ctx context.Context, mgr manager.Manager, log 
 	}); err != nil {
 		return nil, nil, err
 	}
-	routes, err := knative.AddToManager(mgr, p.mesh, knative.Options{Naming: knative.Naming{
-		TagName: func(route, tag string) (string, error) { return store.Load().Network.TagName(route, tag) },
-	}})
+	routes, err := knative.AddToManager(mgr, p.mesh, p.routing(store))
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := serving.AddToManager(mgr, serving.Options{
-		Mesh: routes, Config: store, ExternalPort: p.Settings.HTTPPort,
+		Mesh: routes, Config: store, ExternalPort: p.Settings.HTTPPort, ExternalHTTPSPort: p.Settings.SecurePort(),
 		Digests: digests(context.WithoutCancel(ctx), p.images), Log: quiet(log),
 	}); err != nil {
 		return nil, nil, err
@@ -93,6 +93,24 @@ func (p *platform) addControllers(ctx context.Context, mgr manager.Manager, log 
 	ask := look(load.Look)
 	p.look.Store(&ask)
 	return load, webhooks, nil
+}
+
+// routing is how Routes are compiled, by the configuration of the moment.
+func (p *platform) routing(store *config.Store) knative.Options {
+	return knative.Options{
+		Naming: knative.Naming{
+			TagName: func(route, tag string) (string, error) { return store.Load().Network.TagName(route, tag) },
+		},
+		Policy: func() knative.Policy {
+			now := store.Load()
+			return knative.Policy{
+				TagHeaders:   now.Features.TagHeaderBasedRouting == apiconfig.Enabled,
+				RedirectHTTP: now.Network.HTTPProtocol == config.HTTPRedirected,
+				HTTPSPort:    uint32(p.Settings.SecurePort()),
+			}
+		},
+		Changes: func() <-chan event.GenericEvent { return store.Changes(config.NetworkName, config.FeaturesName) },
+	}
 }
 
 // localGatewayPort is the port of the cluster-local listener on the bridge: the port of a URL without one.
