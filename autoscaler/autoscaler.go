@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/weft-dev/weft/autoscaler/collect"
@@ -32,6 +33,9 @@ type Options struct {
 // Wake is the history of one start from zero.
 type Wake = scale.Wake
 
+// Insight is what is measured of a revision.
+type Insight = scale.Insight
+
 // Service is the autoscaler's side towards the proxies. It is a telemetry.LoadServiceServer.
 type Service struct {
 	*collect.Server
@@ -42,6 +46,11 @@ var _ telemetry.LoadServiceServer = (*Service)(nil)
 
 // WakeLog returns the last 256 starts from zero, oldest first, for benchmarks and diagnosis.
 func (s *Service) WakeLog() []Wake { return s.scaler.WakeLog() }
+
+// Look returns what is measured of a revision now, and whether the revision is known.
+func (s *Service) Look(revision types.NamespacedName) (Insight, bool) {
+	return s.scaler.Look(revision, time.Now())
+}
 
 // AddToManager adds the autoscaler to mgr, whose scheme must know the types of autoscaling.internal.knative.dev/v1alpha1, apps/v1 and
 // v1. It runs as long as mgr does. The caller registers the Service with its gRPC server.

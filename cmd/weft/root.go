@@ -79,7 +79,7 @@ work unchanged; weft kubectl is kubectl itself.`,
 	// A library defines a flag of this name for all commands of the process, which is not what it should do here.
 	root.PersistentFlags().Bool("version", false, "print the version of weft")
 	root.AddCommand(
-		newUpCommand(g), newDownCommand(g), newStatusCommand(g),
+		newUpCommand(g), newDownCommand(g), newStatusCommand(g), newExplainCommand(g),
 		newKubectlCommand(g), newKubeconfigCommand(g), newImageCommand(g.dir), newVersionCommand(),
 	)
 	for _, cmd := range root.Commands() {
