@@ -13,6 +13,7 @@ import (
 
 	"github.com/weft-dev/weft/node/downward"
 	"github.com/weft-dev/weft/node/sandbox"
+	"github.com/weft-dev/weft/node/status"
 	"github.com/weft-dev/weft/node/volume"
 )
 
@@ -44,6 +45,7 @@ func (w *Worker) prepare(time.Time) time.Time {
 			if box != nil {
 				w.setup.sandbox = box
 			}
+			w.explainSetup(err)
 			if err == nil {
 				w.setup.running, w.setup.done = false, true
 				w.trace.mark("setup")
@@ -68,6 +70,25 @@ func (w *Worker) prepare(time.Time) time.Time {
 		w.mail.put(func() { w.setup.running, w.setup.retries = false, retries+1 })
 	})
 	return time.Time{}
+}
+
+// explainSetup shows in the containers that wait for a volume why it cannot be made. A kubelet says so only in events, where nobody
+// looks who waits for a Service.
+func (w *Worker) explainSetup(err error) {
+	failed, ok := errors.AsType[*volume.Error](err)
+	reason := status.ContainerCreating
+	if len(w.pod.Spec.InitContainers) > 0 {
+		reason = status.PodInitializing
+	}
+	for _, u := range w.order {
+		switch {
+		case u.Current != nil || u.Waiting != nil && u.Waiting.Reason != reason:
+		case ok:
+			u.Waiting = &v1.ContainerStateWaiting{Reason: reason, Message: failed.Error()}
+		default:
+			u.Waiting = nil
+		}
+	}
 }
 
 func (w *Worker) reportSetup(err error) {

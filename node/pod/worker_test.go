@@ -169,6 +169,10 @@ func TestWorkerWaitsForConfigMaps(t *testing.T) {
 			h.start()
 			h.await(tt.want, func() bool { return h.waiting() == tt.want })
 			h.awaitEvent(tt.event)
+			h.await("the status says what is missing", func() bool {
+				s := h.status().ContainerStatuses[0].State.Waiting
+				return s != nil && s.Reason == tt.want && strings.HasSuffix(s.Message, `configmaps "settings" not found`)
+			})
 			settings := &v1.ConfigMap{
 				ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "settings", UID: "s", ResourceVersion: "2"},
 				Data:       map[string]string{"COLOR": "blue"},

@@ -180,6 +180,23 @@ func TestReadiness(t *testing.T) {
 	}
 }
 
+// TestReadinessOfOthers wants a container that does not serve to be ready by its own probe, with the period of the serving one.
+func TestReadinessOfOthers(t *testing.T) {
+	t.Parallel()
+	r := plain()
+	r.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 8080}}
+	r.Spec.Containers = append(r.Spec.Containers,
+		corev1.Container{Name: "probed", ReadinessProbe: &corev1.Probe{ProbeHandler: tcp(9000), SuccessThreshold: 1}}, corev1.Container{Name: "plain"})
+	got := build(t, r, nil).Spec.Template.Spec.Containers
+	want := &corev1.Probe{ProbeHandler: tcp(9000), PeriodSeconds: 1, SuccessThreshold: 1, TimeoutSeconds: 1}
+	if diff := cmp.Diff(want, got[1].ReadinessProbe); diff != "" {
+		t.Errorf("readiness probe (-want +got):\n%s", diff)
+	}
+	if got[2].ReadinessProbe != nil {
+		t.Errorf("a container without a probe got %v", got[2].ReadinessProbe)
+	}
+}
+
 func tcp(port int32) corev1.ProbeHandler {
 	return corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(port)}}
 }

@@ -35,6 +35,8 @@ func PodSpec(r *servingv1.Revision, s *config.Snapshot) corev1.PodSpec {
 		}
 	}
 	for i := range pod.InitContainers {
+		// Upstream leaves this to the user. Without it a failing one has nothing to say.
+		explainEnd(&pod.InitContainers[i])
 		if i < len(r.Status.InitContainerStatuses) && r.Status.InitContainerStatuses[i].ImageDigest != "" {
 			pod.InitContainers[i].Image = r.Status.InitContainerStatuses[i].ImageDigest
 		}
@@ -58,6 +60,9 @@ func PodSpec(r *servingv1.Revision, s *config.Snapshot) corev1.PodSpec {
 
 // container completes one container in place.
 func container(r *servingv1.Revision, c *corev1.Container, s *config.Snapshot, serves bool) {
+	if !serves && c.ReadinessProbe != nil {
+		often(c.ReadinessProbe)
+	}
 	if serves {
 		port := servingv1.DefaultUserPort
 		if len(c.Ports) > 0 && c.Ports[0].ContainerPort != 0 {
@@ -84,13 +89,17 @@ func container(r *servingv1.Revision, c *corev1.Container, s *config.Snapshot, s
 		HTTPGet: &corev1.HTTPGetAction{Port: intstr.FromInt32(drainPort), Path: drainPath},
 	}}
 	c.Stdin, c.TTY = false, false
+	explainEnd(c)
+}
+
+// explainEnd lets the end of the log be the message of a container that fails without one.
+func explainEnd(c *corev1.Container) {
 	if c.TerminationMessagePolicy == "" {
 		c.TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError
 	}
 }
 
-// readiness returns the serving container's readiness probe. A period of zero is Knative's "as often as makes sense", which
-// Kubernetes does not know: the node agent probes a new pod in steps of milliseconds, and every second afterwards.
+// readiness returns the serving container's readiness probe.
 func readiness(p *corev1.Probe, port int) *corev1.Probe {
 	if p == nil {
 		p = &corev1.Probe{}
@@ -99,10 +108,16 @@ func readiness(p *corev1.Probe, port int) *corev1.Probe {
 		p.TCPSocket = &corev1.TCPSocketAction{}
 	}
 	aim(p, port, true)
+	often(p)
+	return p
+}
+
+// often gives a readiness probe the least period that Kubernetes knows when it has none. Zero is Knative's "as often as makes
+// sense": the node agent probes a new pod in steps of milliseconds, and every second afterwards.
+func often(p *corev1.Probe) {
 	p.PeriodSeconds = max(p.PeriodSeconds, 1)
 	p.SuccessThreshold = max(p.SuccessThreshold, 1)
 	p.TimeoutSeconds = max(p.TimeoutSeconds, 1)
-	return p
 }
 
 // aim points a probe at the serving port, unless it may keep the one it has.

@@ -3,6 +3,7 @@ package revision
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -115,8 +116,8 @@ func reflectWaiting(rs *servingv1.RevisionStatus, c *corev1.ContainerStatus, hur
 	return true
 }
 
-// reflectSlowStart reports a container that has been running without being ready for longer than slowStart. It returns when
-// to look again for one that has not been for so long, or zero. It comes last: of several conditions that are unknown, the
+// reflectSlowStart reports a container that cannot be created yet, or has been running without being ready for longer than
+// slowStart. It returns when to look again for one that has not been for so long, or zero. It comes last: of several conditions that are unknown, the
 // one that is marked last explains why the revision is not ready.
 func reflectSlowStart(rs *servingv1.RevisionStatus, pods []corev1.Pod, now time.Time) (wait time.Duration) {
 	if !rs.GetCondition(servingv1.RevisionConditionContainerHealthy).IsUnknown() {
@@ -125,6 +126,9 @@ func reflectSlowStart(rs *servingv1.RevisionStatus, pods []corev1.Pod, now time.
 	for i := range pods {
 		for j := range pods[i].Status.ContainerStatuses {
 			c := &pods[i].Status.ContainerStatuses[j]
+			if reflectCreating(rs, c) {
+				return 0
+			}
 			if c.Ready || c.State.Running == nil {
 				continue
 			}
@@ -140,6 +144,21 @@ func reflectSlowStart(rs *servingv1.RevisionStatus, pods []corev1.Pod, now time.
 		}
 	}
 	return wait
+}
+
+// reflectCreating reports what a container waits for before it can be created, as the secret of a volume, and whether there is
+// such a thing. It may come yet, until the deadline.
+func reflectCreating(rs *servingv1.RevisionStatus, c *corev1.ContainerStatus) bool {
+	w := c.State.Waiting
+	if w == nil || w.Message == "" || w.Reason != reasonCreating && w.Reason != reasonInitializing {
+		return false
+	}
+	if rs.GetCondition(servingv1.RevisionConditionResourcesAvailable).IsFalse() {
+		rs.MarkResourcesAvailableFalse(w.Reason, status.Escape(w.Message))
+	} else {
+		rs.MarkResourcesAvailableUnknown(w.Reason, status.Escape(w.Message))
+	}
+	return true
 }
 
 // wanted says whether the Deployment is to have an instance.
@@ -168,7 +187,7 @@ func ended(c *corev1.ContainerStatus) *corev1.ContainerStateTerminated {
 }
 
 func exitMessage(t *corev1.ContainerStateTerminated) string {
-	message := t.Message
+	message := strings.TrimSpace(t.Message)
 	if message == "" && t.ExitCode == 0 {
 		message = "container exited with no error"
 	}

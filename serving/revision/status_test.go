@@ -83,6 +83,19 @@ func TestReflectPods(t *testing.T) {
 			wantResources: deploying, wantContainer: deploying, wantReady: deploying,
 		},
 		{
+			name:          "waits for a volume",
+			pods:          []corev1.Pod{podOf("a", waiting("ContainerCreating", `MountVolume.SetUp failed for volume "v" : secret "100%" not found`))},
+			wantResources: `Unknown ContainerCreating: MountVolume.SetUp failed for volume "v" : secret "100%" not found`, wantContainer: deploying,
+			wantReady: `Unknown ContainerCreating: MountVolume.SetUp failed for volume "v" : secret "100%" not found`,
+		},
+		{
+			name: "has waited for a volume until its deadline", pods: []corev1.Pod{podOf("a", waiting("PodInitializing", "no such secret"))},
+			deployment: func(d *appsv1.Deployment) {
+				d.Status.Conditions[0].Status, d.Status.Conditions[0].Reason = corev1.ConditionFalse, servingv1.ReasonProgressDeadlineExceeded
+			},
+			wantResources: "False PodInitializing: no such secret", wantContainer: deploying, wantReady: "False PodInitializing: no such secret",
+		},
+		{
 			name: "image cannot be pulled", pods: []corev1.Pod{podOf("a", waiting("ImagePullBackOff", "Back-off pulling image"))},
 			wantResources: `False ImagePullBackOff: Unable to fetch image "example.com/hello": Back-off pulling image`,
 			wantContainer: deploying,
@@ -108,7 +121,7 @@ func TestReflectPods(t *testing.T) {
 			wantReady: `False CreateContainerConfigError: configmap "c" not found`,
 		},
 		{
-			name: "exited", pods: []corev1.Pod{podOf("a", corev1.ContainerStatus{State: corev1.ContainerState{Terminated: terminated(2, "Error", "usage")}})},
+			name: "exited", pods: []corev1.Pod{podOf("a", corev1.ContainerStatus{State: corev1.ContainerState{Terminated: terminated(2, "Error", "usage\n")}})},
 			wantResources: "True : ", wantContainer: "False ExitCode2: Container failed with: usage",
 			wantReady: "False ExitCode2: Container failed with: usage",
 		},
