@@ -45,6 +45,8 @@ import (
 type Options struct {
 	// Mesh says which routes and domain mappings are programmed.
 	Mesh Mesh
+	// Certificates provides for https. Without it, external-domain-tls has nothing to rest on.
+	Certificates Certificates
 	// Config is the administrator's configuration; nil means the defaults, for ever.
 	Config Config
 	// DefaultDomain is the suffix of public hosts when Config is nil, "localhost" by default. A Config has its own.
@@ -69,6 +71,12 @@ type Options struct {
 type Mesh interface {
 	route.Mesh
 	domainmapping.Mesh
+}
+
+// Certificates provides hosts with certificates.
+type Certificates interface {
+	route.Certificates
+	domainmapping.Certificates
 }
 
 // Config is the live configuration. *config.Store is the one of the product.
@@ -161,18 +169,26 @@ func addRevisions(mgr manager.Manager, o Options) error {
 
 func addRoutes(mgr manager.Manager, o Options) error {
 	s := store(mgr, route.Name)
-	r := route.New(route.Options{Store: s, Settings: o.settings, Mesh: o.Mesh, Now: time.Now})
+	r := route.New(route.Options{Store: s, Settings: o.settings, Mesh: o.Mesh, Certificates: o.Certificates, Now: time.Now})
 	changes := o.Config.Changes(config.NetworkName, config.DomainName)
 	all := every(s, func() client.ObjectList { return &servingv1.RouteList{} })
-	return wrap(route.Name, route.AddToManager(mgr, r, o.controller(), source.Channel(changes, all)))
+	sources := []source.Source{source.Channel(changes, all)}
+	if o.Certificates != nil {
+		sources = append(sources, source.Channel(o.Certificates.CertificateChanges(), &handler.EnqueueRequestForObject{}))
+	}
+	return wrap(route.Name, route.AddToManager(mgr, r, o.controller(), sources...))
 }
 
 func addDomainMappings(mgr manager.Manager, o Options) error {
 	s := store(mgr, domainmapping.Name)
 	changes := o.Config.Changes(config.NetworkName)
 	all := every(s, func() client.ObjectList { return &servingv1beta1.DomainMappingList{} })
-	r := domainmapping.New(s, o.settings, o.Mesh)
-	return wrap(domainmapping.Name, domainmapping.AddToManager(mgr, r, o.controller(), source.Channel(changes, all)))
+	r := domainmapping.New(s, o.settings, o.Mesh, o.Certificates)
+	sources := []source.Source{source.Channel(changes, all)}
+	if o.Certificates != nil {
+		sources = append(sources, source.Channel(o.Certificates.MappingCertificateChanges(), &handler.EnqueueRequestForObject{}))
+	}
+	return wrap(domainmapping.Name, domainmapping.AddToManager(mgr, r, o.controller(), sources...))
 }
 
 // settings are the present ones of whatever has a URL.

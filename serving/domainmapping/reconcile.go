@@ -18,12 +18,14 @@ type Reconciler struct {
 	store    owned.Store
 	settings func() route.Settings
 	mesh     Mesh
+	// certificates is nil where nothing provides them.
+	certificates Certificates
 }
 
 // New returns a reconciler. The store has the indexes of AddIndexes in its cache; settings returns the present ones and is called once
-// per reconciliation.
-func New(store owned.Store, settings func() route.Settings, mesh Mesh) *Reconciler {
-	return &Reconciler{store: store, settings: settings, mesh: mesh}
+// per reconciliation; certificates may be nil.
+func New(store owned.Store, settings func() route.Settings, mesh Mesh, certificates Certificates) *Reconciler {
+	return &Reconciler{store: store, settings: settings, mesh: mesh, certificates: certificates}
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -44,12 +46,13 @@ func (r *Reconciler) reconcile(ctx context.Context, mapping *servingv1beta1.Doma
 		// An error below must not leave the readiness of the last generation standing.
 		mapping.Status.MarkIngressNotConfigured()
 	}
+	before := mapping.Status.DeepCopy()
 	locate(mapping, settings)
 	owns, err := r.claim(ctx, mapping, settings)
 	if !owns || err != nil {
 		return reconcile.Result{}, err
 	}
-	certify(mapping)
+	r.certify(mapping, before, settings)
 	resolved, err := r.resolve(ctx, mapping, settings)
 	if !resolved || err != nil {
 		return reconcile.Result{}, err
@@ -61,21 +64,16 @@ func (r *Reconciler) reconcile(ctx context.Context, mapping *servingv1beta1.Doma
 // locate sets where the mapping is reached.
 func locate(mapping *servingv1beta1.DomainMapping, s route.Settings) {
 	scheme := s.Config.Network.ExternalScheme
-	if mapping.Spec.TLS != nil {
+	if mapping.Spec.TLS != nil || s.ExternalTLS(mapping.Annotations) {
 		scheme = "https"
 	}
+	reachBy(mapping, s, scheme)
+}
+
+func reachBy(mapping *servingv1beta1.DomainMapping, s route.Settings, scheme string) {
 	url := s.ExternalURL(scheme, mapping.Name)
 	mapping.Status.URL = url
 	mapping.Status.Address = &duckv1.Addressable{URL: url}
-}
-
-// certify reports who provides the certificate. That of spec.tls is the user's; the mesh presents it.
-func certify(mapping *servingv1beta1.DomainMapping) {
-	if mapping.Spec.TLS != nil {
-		mapping.Status.MarkCertificateNotRequired(servingv1beta1.TLSCertificateProvidedExternally)
-		return
-	}
-	mapping.Status.MarkTLSNotEnabled(servingv1beta1.ExternalDomainTLSNotEnabledMessage)
 }
 
 // reflectMesh reports whether the mesh does what the mapping says.

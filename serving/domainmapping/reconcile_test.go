@@ -45,7 +45,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		Cluster: servingtest.New(t, []servingtest.Indexes{AddIndexes}, objects...),
 		t:       t, snapshot: config.Default(config.Domains{Default: "localhost"}),
 	}
-	w.Reconciler = New(w.Store, func() route.Settings { return route.Settings{Config: w.snapshot, Port: w.port} }, w)
+	w.Reconciler = New(w.Store, func() route.Settings { return route.Settings{Config: w.snapshot, Port: w.port} }, w, nil)
 	return w
 }
 

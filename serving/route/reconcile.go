@@ -30,7 +30,9 @@ type Reconciler struct {
 	store    owned.Store
 	settings func() Settings
 	mesh     Mesh
-	now      func() time.Time
+	// certificates is nil where nothing provides them.
+	certificates Certificates
+	now          func() time.Time
 }
 
 // Options are what a Reconciler works with.
@@ -40,13 +42,15 @@ type Options struct {
 	// Settings returns the present ones; it is called once per reconciliation.
 	Settings func() Settings
 	Mesh     Mesh
+	// Certificates may be nil: then external-domain-tls has nothing to rest on.
+	Certificates Certificates
 	// Now is the clock of rollouts.
 	Now func() time.Time
 }
 
 // New returns a reconciler.
 func New(o Options) *Reconciler {
-	return &Reconciler{store: o.Store, settings: o.Settings, mesh: o.Mesh, now: o.Now}
+	return &Reconciler{store: o.Store, settings: o.Settings, mesh: o.Mesh, certificates: o.Certificates, now: o.Now}
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -75,7 +79,7 @@ func (r *Reconciler) reconcile(ctx context.Context, route *servingv1.Route) (rec
 		route.Status.Traffic, route.Status.Annotations = before.Traffic, before.Annotations
 		return reconcile.Result{}, err
 	}
-	route.Status.MarkTLSNotEnabled(servingv1.ExternalDomainTLSNotEnabledMessage)
+	r.certify(route, before, settings)
 	reflectMesh(route, before, programmed, why)
 	return reconcile.Result{RequeueAfter: wait}, nil
 }

@@ -20,9 +20,11 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/weft-dev/weft/autoscaler"
+	"github.com/weft-dev/weft/mesh/authority"
 	meshconfig "github.com/weft-dev/weft/mesh/config"
 	"github.com/weft-dev/weft/mesh/discovery"
 	"github.com/weft-dev/weft/mesh/knative"
+	"github.com/weft-dev/weft/mesh/provision"
 	"github.com/weft-dev/weft/serving"
 	"github.com/weft-dev/weft/serving/admission"
 	"github.com/weft-dev/weft/serving/config"
@@ -76,8 +78,12 @@ func (p *platform) addControllers(ctx context.Context, mgr manager.Manager, log 
 	if err != nil {
 		return nil, nil, err
 	}
+	certificates, err := p.addCertificates(mgr, log)
+	if err != nil {
+		return nil, nil, err
+	}
 	if err := serving.AddToManager(mgr, serving.Options{
-		Mesh: routes, Config: store, ExternalPort: p.Settings.HTTPPort, ExternalHTTPSPort: p.Settings.SecurePort(),
+		Mesh: routes, Certificates: certificates, Config: store, ExternalPort: p.Settings.HTTPPort, ExternalHTTPSPort: p.Settings.SecurePort(),
 		Digests: digests(context.WithoutCancel(ctx), p.images), Log: quiet(log),
 	}); err != nil {
 		return nil, nil, err
@@ -93,6 +99,18 @@ func (p *platform) addControllers(ctx context.Context, mgr manager.Manager, log 
 	ask := look(load.Look)
 	p.look.Store(&ask)
 	return load, webhooks, nil
+}
+
+// addCertificates opens the platform's certificate authority and adds the provider of certificates.
+func (p *platform) addCertificates(mgr manager.Manager, log *slog.Logger) (*provision.Controller, error) {
+	root, err := authority.Open(authority.Options{Dir: p.Settings.AuthorityDir(), Name: p.Settings.Name, Domain: p.Settings.Domain})
+	if err != nil {
+		return nil, err
+	}
+	if why := root.Replaced(); why != "" {
+		log.Warn("made a new certificate authority, which clients have to trust anew", "reason", why, "path", authority.RootPath(p.Settings.AuthorityDir()))
+	}
+	return provision.AddToManager(mgr, p.mesh, provision.Options{Authority: root, Log: quiet(log)})
 }
 
 // routing is how Routes are compiled, by the configuration of the moment.
