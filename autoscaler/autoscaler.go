@@ -1,7 +1,7 @@
 // Package autoscaler scales revisions: it receives what the proxies report, decides by Knative's pod autoscaler algorithm, and
 // patches Deployments. cmd/weft and cmd/autoscaler add it to a manager and register the load service that it returns with their gRPC
 // server. The parts: collect receives reports, window averages them, settings reads annotations and config maps, kpa decides,
-// scale carries decisions out and reports them. It must not import the node or the embedded control plane: it sees a
+// scale carries decisions out and reports them, hpa leaves those of its class to Kubernetes. It must not import the node or the embedded control plane: it sees a
 // Kubernetes API and nothing else. How scaling to zero differs from Knative's, and why, is in the documentation of package kpa.
 package autoscaler
 
@@ -52,8 +52,8 @@ func (s *Service) Look(revision types.NamespacedName) (Insight, bool) {
 	return s.scaler.Look(revision, time.Now())
 }
 
-// AddToManager adds the autoscaler to mgr, whose scheme must know the types of autoscaling.internal.knative.dev/v1alpha1, apps/v1 and
-// v1. It runs as long as mgr does. The caller registers the Service with its gRPC server.
+// AddToManager adds the autoscaler to mgr, whose scheme must know the types of autoscaling.internal.knative.dev/v1alpha1, autoscaling/v2,
+// apps/v1 and v1. It runs as long as mgr does. The caller registers the Service with its gRPC server.
 func AddToManager(mgr manager.Manager, options Options) (*Service, error) {
 	if options.Logger == nil {
 		options.Logger = slog.Default()

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -22,7 +24,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/weft-dev/weft/autoscaler/hpa"
 	"github.com/weft-dev/weft/serving/config"
+	"github.com/weft-dev/weft/serving/owned"
 )
 
 // concurrency is how many PodAutoscalers are reconciled at a time; each spends its time waiting for the API server.
@@ -48,13 +52,15 @@ func (q *Queue) Changed(key types.NamespacedName) {
 
 // SetUp adds the controller of PodAutoscalers to mgr.
 func SetUp(mgr ctrl.Manager, scaler *Scaler, queue *Queue, store *config.Store, logger *slog.Logger) error {
+	recorder := mgr.GetEventRecorder("weft-autoscaler")
 	r := &Reconciler{
-		client: mgr.GetClient(), scaler: scaler, config: store,
-		recorder: mgr.GetEventRecorder("weft-autoscaler"), logger: logger,
+		client: mgr.GetClient(), scaler: scaler, config: store, recorder: recorder, logger: logger,
+		hpa: hpa.New(owned.Store{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder}, time.Now),
 	}
 	err := ctrl.NewControllerManagedBy(mgr).Named("podautoscaler").
 		For(&autoscalingv1alpha1.PodAutoscaler{}, builder.WithPredicates(predicate.Or[client.Object](
 			predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, predicate.LabelChangedPredicate{}))).
+		Owns(&autoscalingv2.HorizontalPodAutoscaler{}).
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(ofRevision), builder.WithPredicates(scaleChanged())).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(ofRevision), builder.WithPredicates(readinessChanged())).
 		WatchesRawSource(source.Channel(store.Changes(config.AutoscalerName, config.DeploymentName),

@@ -2,6 +2,7 @@ package scale
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -11,11 +12,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
+	"knative.dev/serving/pkg/apis/autoscaling"
 	autoscalingv1alpha1 "knative.dev/serving/pkg/apis/autoscaling/v1alpha1"
 	"knative.dev/serving/pkg/apis/serving"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/weft-dev/weft/autoscaler/hpa"
 	"github.com/weft-dev/weft/autoscaler/kpa"
 	"github.com/weft-dev/weft/autoscaler/settings"
 	"github.com/weft-dev/weft/serving/config"
@@ -29,6 +32,7 @@ const settle = time.Second
 type Reconciler struct {
 	client   client.Client
 	scaler   *Scaler
+	hpa      *hpa.Reconciler
 	config   *config.Store
 	recorder events.EventRecorder
 	logger   *slog.Logger
@@ -40,27 +44,69 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.client.Get(ctx, req.NamespacedName, &pa); err != nil {
 		if apierrors.IsNotFound(err) {
 			r.scaler.Forget(req.NamespacedName)
+			r.hpa.Forget(req.NamespacedName)
 			return ctrl.Result{}, nil
 		}
 		return ctrl.Result{}, fmt.Errorf("reading PodAutoscaler %q: %w", req, err)
 	}
-	if !settings.Mine(&pa) || pa.DeletionTimestamp != nil {
+	if pa.DeletionTimestamp != nil {
 		r.scaler.Forget(req.NamespacedName)
+		r.hpa.Forget(req.NamespacedName)
 		return ctrl.Result{}, nil
 	}
-	if pa.Spec.ScaleTargetRef.Kind != "Deployment" {
-		return ctrl.Result{}, r.refuse(ctx, &pa)
+	switch pa.Class() {
+	case autoscaling.KPA:
+		if err := r.hpa.Release(ctx, &pa); err != nil {
+			return ctrl.Result{}, err
+		}
+		return r.scale(ctx, &pa)
+	case autoscaling.HPA:
+		r.scaler.Forget(req.NamespacedName)
+		return r.handOver(ctx, &pa)
+	default:
+		// Somebody else's: neither scaled nor reported on.
+		r.scaler.Forget(req.NamespacedName)
+		return ctrl.Result{}, r.hpa.Release(ctx, &pa)
 	}
-	seen, err := r.look(ctx, &pa)
+}
+
+// scale has the Scaler decide.
+func (r *Reconciler) scale(ctx context.Context, pa *autoscalingv1alpha1.PodAutoscaler) (ctrl.Result, error) {
+	if pa.Spec.ScaleTargetRef.Kind != "Deployment" {
+		return ctrl.Result{}, r.refuse(ctx, pa)
+	}
+	seen, err := r.look(ctx, pa)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	status, changes := r.scaler.Observe(req.NamespacedName, seen)
-	r.tell(&pa, changes)
+	status, changes := r.scaler.Observe(client.ObjectKeyFromObject(pa), seen)
+	r.tell(pa, changes)
 	if wait := settle - time.Since(status.Since); pa.Status.IsInactive() && status.Phase == kpa.Activating && wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	return ctrl.Result{}, r.write(ctx, &pa, status)
+	return ctrl.Result{}, r.write(ctx, pa, status)
+}
+
+// handOver leaves the decision to Kubernetes' own controller.
+func (r *Reconciler) handOver(ctx context.Context, pa *autoscalingv1alpha1.PodAutoscaler) (ctrl.Result, error) {
+	seen, err := r.look(ctx, pa)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	next := pa.DeepCopy()
+	begin(next)
+	outcome, failed := r.hpa.Reconcile(ctx, next, hpa.Seen{Replicas: seen.Replicas, Ready: seen.Ready, Settings: seen.Settings})
+	if err := errors.Join(r.update(ctx, pa, next), failed); err != nil {
+		return ctrl.Result{}, err
+	}
+	if outcome.Replicas > 0 {
+		if _, err := r.scaler.options.Patcher.Scale(ctx, seen.Target, outcome.Replicas); err != nil {
+			return ctrl.Result{}, fmt.Errorf("waking %q: %w", pa.Name, err)
+		}
+		r.recorder.Eventf(pa, nil, corev1.EventTypeNormal, "ScaledUp", "Scale",
+			"Scaled from 0 to %d: revisions of class %s do not scale to zero", outcome.Replicas, autoscaling.HPA)
+	}
+	return ctrl.Result{RequeueAfter: outcome.After}, nil
 }
 
 // look gathers what the API server knows of the revision.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -19,9 +20,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
+	"github.com/weft-dev/weft/autoscaler/hpa"
 	"github.com/weft-dev/weft/autoscaler/kpa"
 	"github.com/weft-dev/weft/mesh/telemetry"
 	"github.com/weft-dev/weft/serving/config"
+	"github.com/weft-dev/weft/serving/owned"
 )
 
 // cluster is a Reconciler over an API server in memory, whose Deployments are patched for real.
@@ -46,7 +49,9 @@ func (c *cluster) Scale(ctx context.Context, target Target, replicas int32) (str
 func newCluster(t *testing.T, objects ...client.Object) *cluster {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, autoscalingv1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, appsv1.AddToScheme, autoscalingv2.AddToScheme, autoscalingv1alpha1.AddToScheme,
+	} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -69,6 +74,7 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 	})
 	c.Reconciler = &Reconciler{
 		client: c.client, scaler: scaler, config: config.NewStore(config.Options{Logger: logger}), recorder: c.recorder, logger: logger,
+		hpa: hpa.New(owned.Store{Client: c.client, Live: c.client, Events: c.recorder}, time.Now),
 	}
 	return c
 }
@@ -236,9 +242,115 @@ func TestWakeInTheAPI(t *testing.T) {
 
 func TestOthersAreLeftAlone(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, podAutoscaler(map[string]string{autoscaling.ClassAnnotationKey: autoscaling.HPA, autoscaling.MinScaleAnnotationKey: "5"}), deployment(1))
-	if pa, _ := c.reconcile(); len(pa.Status.Conditions) > 0 || c.replicas() != 1 {
+	c := newCluster(t, podAutoscaler(map[string]string{
+		autoscaling.ClassAnnotationKey: "autoscaler.example.com", autoscaling.MinScaleAnnotationKey: "5",
+	}), deployment(1))
+	c.scaler.Report(&telemetry.LoadReport{Proxy: "p", Revisions: []*telemetry.RevisionLoad{{
+		Namespace: hello.Namespace, Revision: hello.Name, Parked: 1, Wake: true,
+	}}}, time.Now())
+	if pa, _ := c.reconcile(); len(pa.Status.Conditions) > 0 || c.replicas() != 1 || c.horizontal() != nil {
 		t.Errorf("status %v, replicas %d", pa.Status, c.replicas())
+	}
+	if len(c.scaler.revisions) != 0 || len(c.recorder.Events) != 0 {
+		t.Errorf("%d revisions are followed, %d Events were left", len(c.scaler.revisions), len(c.recorder.Events))
+	}
+}
+
+// horizontal is the revision's HorizontalPodAutoscaler, nil when there is none.
+func (c *cluster) horizontal() *autoscalingv2.HorizontalPodAutoscaler {
+	c.t.Helper()
+	var h autoscalingv2.HorizontalPodAutoscaler
+	err := c.client.Get(c.t.Context(), hello, &h)
+	if client.IgnoreNotFound(err) != nil {
+		c.t.Fatal(err)
+	}
+	if err != nil {
+		return nil
+	}
+	return &h
+}
+
+// setClass changes the class of the revision's PodAutoscaler, as a change of the Revision does.
+func (c *cluster) setClass(class string) {
+	c.t.Helper()
+	var pa autoscalingv1alpha1.PodAutoscaler
+	if err := c.client.Get(c.t.Context(), hello, &pa); err != nil {
+		c.t.Fatal(err)
+	}
+	pa.Annotations = map[string]string{autoscaling.ClassAnnotationKey: class}
+	if err := c.client.Update(c.t.Context(), &pa); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// TestClassIsSwitched follows a live revision from one class to the other and back.
+func TestClassIsSwitched(t *testing.T) {
+	t.Parallel()
+	pa := podAutoscaler(nil)
+	pa.UID = "pa"
+	begin(pa)
+	render(pa, Status{Phase: kpa.Inactive, Initialized: true, Since: time.Now().Add(-time.Hour)})
+	c := newCluster(t, pa, deployment(0))
+	c.reconcile()
+	if n := len(c.scaler.revisions); n != 1 {
+		t.Fatalf("%d revisions are followed, want 1", n)
+	}
+
+	c.setClass(autoscaling.HPA)
+	c.reconcile()
+	if h := c.horizontal(); h == nil || c.replicas() != 1 || len(c.scaler.revisions) != 0 {
+		t.Fatalf("with class hpa: %v, %d replicas, %d followed", h, c.replicas(), len(c.scaler.revisions))
+	}
+	var got []string
+	for len(c.recorder.Events) > 0 {
+		got = append(got, <-c.recorder.Events)
+	}
+	if diff := cmp.Diff([]string{
+		`Normal Created Created HorizontalPodAutoscaler "hello-00001"`,
+		"Normal ScaledUp Scaled from 0 to 1: revisions of class hpa.autoscaling.knative.dev do not scale to zero",
+	}, got); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	if err := c.client.Create(t.Context(), pod("a", corev1.ConditionTrue)); err != nil {
+		t.Fatal(err)
+	}
+	now, _ := c.reconcile()
+	if !now.Status.IsActive() || !now.IsReady() || now.Status.GetActualScale() != 1 || now.Status.GetDesiredScale() != 1 {
+		t.Errorf("with an instance: %v, scale %d of %d", conditions(now), now.Status.GetActualScale(), now.Status.GetDesiredScale())
+	}
+
+	c.setClass(autoscaling.KPA)
+	now, _ = c.reconcile()
+	if h := c.horizontal(); h != nil || len(c.scaler.revisions) != 1 || !now.Status.IsActive() {
+		t.Errorf("back: %v, %d followed, %v", h, len(c.scaler.revisions), conditions(now))
+	}
+
+	// Any other class ends it too.
+	c.setClass(autoscaling.HPA)
+	c.reconcile()
+	c.setClass("autoscaler.example.com")
+	if c.reconcile(); c.horizontal() != nil {
+		t.Error("with a foreign class, the HorizontalPodAutoscaler is left")
+	}
+}
+
+func TestHorizontalOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	pa := podAutoscaler(map[string]string{autoscaling.ClassAnnotationKey: autoscaling.HPA})
+	pa.UID = "pa"
+	c := newCluster(t, pa, deployment(1), &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Namespace: hello.Namespace, Name: hello.Name}})
+	if _, err := c.Reconcile(t.Context(), ctrl.Request{NamespacedName: hello}); err == nil {
+		t.Error("no error, so that it would not be tried again")
+	}
+	if err := c.client.Get(t.Context(), hello, pa); err != nil {
+		t.Fatal(err)
+	}
+	if got := conditions(pa)["Active"]; got != (condition{"False", "NotOwned"}) {
+		t.Errorf("condition %v", got)
+	}
+	c.setClass(autoscaling.KPA)
+	if c.reconcile(); c.horizontal() == nil {
+		t.Error("what belongs to somebody else was deleted")
 	}
 }
 

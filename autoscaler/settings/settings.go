@@ -133,7 +133,7 @@ func or[T any](byDefault T) func(T, bool) T {
 	}
 }
 
-// Mine tells whether pa is for this autoscaler; objects of another class belong to somebody else.
+// Mine tells whether pa is for Knative's own autoscaler; objects of another class belong to somebody else.
 func Mine(pa *autoscalingv1alpha1.PodAutoscaler) bool { return pa.Class() == autoscaling.KPA }
 
 // Revision is the name of the revision that pa scales.
