@@ -63,7 +63,7 @@ func run(ctx context.Context, cfg config, logs io.Writer) error {
 	}
 	defer func() { _ = conn.Close() }()
 	reporter := telemetry.NewReporter(cfg.node, telemetry.NewLoadServiceClient(conn), log.With("component", "reporter"))
-	dataPlane := proxy.New(proxy.Options{Metrics: metrics, Reporter: reporter, DrainTimeout: cfg.drainTimeout, Log: log})
+	dataPlane := proxy.New(proxy.Options{Metrics: metrics, Reporter: reporter, DrainTimeout: cfg.drainTimeout, AccessLog: os.Stdout, Log: log})
 	registry.MustRegister(dataPlane.Certificates())
 
 	// Requests end before what serves them does: the proxy stops at ctx's end, the rest when the proxy has stopped.

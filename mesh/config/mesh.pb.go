@@ -1138,6 +1138,70 @@ func (x *Endpoint) GetDraining() bool {
 	return false
 }
 
+// AccessLog makes every proxy write a line per request. Without one, none does.
+type AccessLog struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is "requests".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// template is one of Go's text/template over the Entry of mesh/filter/accesslog.
+	Template string `protobuf:"bytes,2,opt,name=template,proto3" json:"template,omitempty"`
+	// probes leave lines too.
+	Probes        bool `protobuf:"varint,3,opt,name=probes,proto3" json:"probes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessLog) Reset() {
+	*x = AccessLog{}
+	mi := &file_mesh_config_mesh_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessLog) ProtoMessage() {}
+
+func (x *AccessLog) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_config_mesh_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessLog.ProtoReflect.Descriptor instead.
+func (*AccessLog) Descriptor() ([]byte, []int) {
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *AccessLog) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AccessLog) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
+func (x *AccessLog) GetProbes() bool {
+	if x != nil {
+		return x.Probes
+	}
+	return false
+}
+
 // Service is a Kubernetes Service: its names in DNS and its virtual addresses.
 type Service struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1156,7 +1220,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[14]
+	mi := &file_mesh_config_mesh_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1232,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[14]
+	mi := &file_mesh_config_mesh_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1245,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{14}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Service) GetName() string {
@@ -1234,7 +1298,7 @@ type ServicePort struct {
 
 func (x *ServicePort) Reset() {
 	*x = ServicePort{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[15]
+	mi := &file_mesh_config_mesh_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +1310,7 @@ func (x *ServicePort) String() string {
 func (*ServicePort) ProtoMessage() {}
 
 func (x *ServicePort) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[15]
+	mi := &file_mesh_config_mesh_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +1323,7 @@ func (x *ServicePort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePort.ProtoReflect.Descriptor instead.
 func (*ServicePort) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{15}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ServicePort) GetName() string {
@@ -1301,7 +1365,7 @@ type HeadlessAddress struct {
 
 func (x *HeadlessAddress) Reset() {
 	*x = HeadlessAddress{}
-	mi := &file_mesh_config_mesh_proto_msgTypes[16]
+	mi := &file_mesh_config_mesh_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1377,7 @@ func (x *HeadlessAddress) String() string {
 func (*HeadlessAddress) ProtoMessage() {}
 
 func (x *HeadlessAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_config_mesh_proto_msgTypes[16]
+	mi := &file_mesh_config_mesh_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1390,7 @@ func (x *HeadlessAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadlessAddress.ProtoReflect.Descriptor instead.
 func (*HeadlessAddress) Descriptor() ([]byte, []int) {
-	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{16}
+	return file_mesh_config_mesh_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HeadlessAddress) GetAddress() string {
@@ -1426,7 +1490,11 @@ const file_mesh_config_mesh_proto_rawDesc = "" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x10\n" +
 	"\x03pod\x18\x03 \x01(\tR\x03pod\x12\x1a\n" +
-	"\bdraining\x18\x04 \x01(\bR\bdraining\"\xe2\x01\n" +
+	"\bdraining\x18\x04 \x01(\bR\bdraining\"S\n" +
+	"\tAccessLog\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\btemplate\x18\x02 \x01(\tR\btemplate\x12\x16\n" +
+	"\x06probes\x18\x03 \x01(\bR\x06probes\"\xe2\x01\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
 	"\vcluster_ips\x18\x02 \x03(\tR\n" +
@@ -1464,7 +1532,7 @@ func file_mesh_config_mesh_proto_rawDescGZIP() []byte {
 }
 
 var file_mesh_config_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_mesh_config_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_mesh_config_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_mesh_config_mesh_proto_goTypes = []any{
 	(Visibility)(0),         // 0: weft.mesh.v1.Visibility
 	(TLSVersion)(0),         // 1: weft.mesh.v1.TLSVersion
@@ -1484,9 +1552,10 @@ var file_mesh_config_mesh_proto_goTypes = []any{
 	(*Revision)(nil),        // 15: weft.mesh.v1.Revision
 	(*Endpoints)(nil),       // 16: weft.mesh.v1.Endpoints
 	(*Endpoint)(nil),        // 17: weft.mesh.v1.Endpoint
-	(*Service)(nil),         // 18: weft.mesh.v1.Service
-	(*ServicePort)(nil),     // 19: weft.mesh.v1.ServicePort
-	(*HeadlessAddress)(nil), // 20: weft.mesh.v1.HeadlessAddress
+	(*AccessLog)(nil),       // 18: weft.mesh.v1.AccessLog
+	(*Service)(nil),         // 19: weft.mesh.v1.Service
+	(*ServicePort)(nil),     // 20: weft.mesh.v1.ServicePort
+	(*HeadlessAddress)(nil), // 21: weft.mesh.v1.HeadlessAddress
 }
 var file_mesh_config_mesh_proto_depIdxs = []int32{
 	2,  // 0: weft.mesh.v1.Listener.protocol:type_name -> weft.mesh.v1.Listener.Protocol
@@ -1505,8 +1574,8 @@ var file_mesh_config_mesh_proto_depIdxs = []int32{
 	14, // 13: weft.mesh.v1.Backend.activation:type_name -> weft.mesh.v1.Activation
 	15, // 14: weft.mesh.v1.Backend.revision:type_name -> weft.mesh.v1.Revision
 	17, // 15: weft.mesh.v1.Endpoints.endpoints:type_name -> weft.mesh.v1.Endpoint
-	19, // 16: weft.mesh.v1.Service.ports:type_name -> weft.mesh.v1.ServicePort
-	20, // 17: weft.mesh.v1.Service.headless_addresses:type_name -> weft.mesh.v1.HeadlessAddress
+	20, // 16: weft.mesh.v1.Service.ports:type_name -> weft.mesh.v1.ServicePort
+	21, // 17: weft.mesh.v1.Service.headless_addresses:type_name -> weft.mesh.v1.HeadlessAddress
 	18, // [18:18] is the sub-list for method output_type
 	18, // [18:18] is the sub-list for method input_type
 	18, // [18:18] is the sub-list for extension type_name
@@ -1525,7 +1594,7 @@ func file_mesh_config_mesh_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mesh_config_mesh_proto_rawDesc), len(file_mesh_config_mesh_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

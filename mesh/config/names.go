@@ -15,11 +15,12 @@ const (
 	ServiceType   = "type.googleapis.com/weft.mesh.v1.Service"
 
 	CertificateType = "type.googleapis.com/weft.mesh.v1.Certificate"
+	AccessLogType   = "type.googleapis.com/weft.mesh.v1.AccessLog"
 )
 
 // Types lists the type URLs in the order in which a proxy must learn of them, so that what a resource names is there before it.
 func Types() []string {
-	return []string{EndpointsType, BackendType, CertificateType, RouteType, ServiceType, ListenerType}
+	return []string{EndpointsType, BackendType, CertificateType, RouteType, ServiceType, AccessLogType, ListenerType}
 }
 
 // Resource is any of the messages above.
@@ -27,6 +28,9 @@ type Resource interface {
 	proto.Message
 	GetName() string
 }
+
+// RequestLog is the name of the one AccessLog.
+const RequestLog = "requests"
 
 // RevisionBackend is the name of the Backend and Endpoints of a Knative revision.
 func RevisionBackend(namespace, revision string) string {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weft-dev/weft/activator"
+	"github.com/weft-dev/weft/mesh/balance"
 	"github.com/weft-dev/weft/mesh/engine"
 	"github.com/weft-dev/weft/mesh/telemetry"
 )
@@ -27,6 +28,8 @@ type Exchange struct {
 	// Backend is where the request goes, and Settings are the backend's at the time of routing.
 	Backend  *Backend
 	Settings *Settings
+	// Endpoint is the instance that the request went to last; nil while it has gone to none.
+	Endpoint *balance.Endpoint
 	// Parked is set while the request waits for room at an instance. It may be read concurrently.
 	Parked atomic.Bool
 }
@@ -47,4 +50,6 @@ type Settings struct {
 	// Request bounds the whole request, ResponseStart the time to the first byte of the response, Idle the gap between bytes. Zero
 	// means no bound.
 	Request, ResponseStart, Idle time.Duration
+	// Labels name what the backend belongs to.
+	Labels telemetry.Labels
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/weft-dev/weft/mesh/config"
+	"github.com/weft-dev/weft/mesh/filter/accesslog"
 )
 
 // Apply takes a change of one type of resource into use. It returns when new requests see it; an error means that nothing of it was
@@ -23,6 +24,8 @@ func (p *Proxy) Apply(typeURL string, upserts []config.Resource, removed []strin
 		err = p.applyCertificates(upserts, removed)
 	case config.RouteType:
 		err = p.applyRoutes(upserts, removed)
+	case config.AccessLogType:
+		err = applyEach(upserts, removed, validAccessLog, p.setAccessLog, func(string) { p.accessLog.Off() })
 	case config.ListenerType:
 		err = p.applyListeners(upserts, removed)
 	default:
@@ -82,6 +85,13 @@ func validBackend(b *config.Backend) error {
 		return fmt.Errorf("name is empty")
 	}
 	return nil
+}
+
+func validAccessLog(l *config.AccessLog) error { return accesslog.Parse(l.GetTemplate()) }
+
+func (p *Proxy) setAccessLog(l *config.AccessLog) {
+	// It has been checked.
+	_ = p.accessLog.Set(l.GetTemplate(), l.GetProbes())
 }
 
 // setEndpoints and the like are called with mu held.

@@ -88,8 +88,10 @@ func (r *backends) make(name string) *backend {
 
 // define takes a backend's settings into use.
 func (b *backend) define(c *config.Backend) {
-	b.Measure.Label(labels(c))
+	belongs := labels(c)
+	b.Measure.Label(belongs)
 	settings := &filter.Settings{
+		Labels:        belongs,
 		Request:       milliseconds(c.GetTimeouts().GetRequestMs()),
 		ResponseStart: milliseconds(c.GetTimeouts().GetResponseStartMs()),
 		Idle:          milliseconds(c.GetTimeouts().GetIdleMs()),

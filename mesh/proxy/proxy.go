@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"github.com/weft-dev/weft/mesh/certificate"
 	"github.com/weft-dev/weft/mesh/config"
 	"github.com/weft-dev/weft/mesh/filter"
+	"github.com/weft-dev/weft/mesh/filter/accesslog"
 	"github.com/weft-dev/weft/mesh/filter/deadline"
 	"github.com/weft-dev/weft/mesh/filter/dispatch"
 	"github.com/weft-dev/weft/mesh/filter/forwarded"
@@ -35,16 +37,19 @@ type Options struct {
 	Reporter *telemetry.Reporter
 	// DrainTimeout bounds how long requests may go on after the end of Run's context; zero means DefaultDrainTimeout.
 	DrainTimeout time.Duration
+	// AccessLog receives the lines of the access log while the configuration asks for one; nil discards them.
+	AccessLog io.Writer
 	// Log is required.
 	Log *slog.Logger
 }
 
 // Proxy carries requests. Make it with New, give it configuration by Apply and call Run.
 type Proxy struct {
-	log      *slog.Logger
-	handler  filter.Handler
-	backends *backends
-	drain    time.Duration
+	log       *slog.Logger
+	handler   filter.Handler
+	backends  *backends
+	drain     time.Duration
+	accessLog *accesslog.Log
 	// certificates are those of the HTTPS listeners.
 	certificates *certificate.Table
 
@@ -82,6 +87,10 @@ func New(opts Options) *Proxy {
 	if p.drain == 0 {
 		p.drain = DefaultDrainTimeout
 	}
+	if opts.AccessLog == nil {
+		opts.AccessLog = io.Discard
+	}
+	p.accessLog = accesslog.NewLog(opts.AccessLog)
 	p.hosts.Store(newHostTable())
 	base, abort := context.WithCancel(context.Background())
 	p.abort = abort
@@ -95,9 +104,10 @@ func (p *Proxy) filters() filter.Handler {
 	var h filter.Handler = dispatch.New() // takes a place at an instance and sends
 	h = trace.New(h)                      // after all that can refuse: only what is sent needs the headers
 	h = forwarded.New(h)
-	h = deadline.New(h)            // before dispatch: waiting for an instance counts
-	h = measure.New(h, p.log)      // before deadline: a request out of time is counted as such
-	h = knative.New(h, p.Draining) // before measure: probes are no load and must not wake anything
+	h = deadline.New(h)               // before dispatch: waiting for an instance counts
+	h = measure.New(h, p.log)         // before deadline: a request out of time is counted as such
+	h = knative.New(h, p.Draining)    // before measure: probes are no load and must not wake anything
+	h = accesslog.New(h, p.accessLog) // first: it tells what the client got, from whomever
 	return h
 }
 

@@ -29,6 +29,8 @@ type harness struct {
 	public   string
 	local    string
 	client   *http.Client
+	// lines are those of the access log.
+	lines lines
 }
 
 func start(tb testing.TB) *harness {
@@ -39,9 +41,9 @@ func start(tb testing.TB) *harness {
 		tb.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	h := &harness{t: tb, metrics: metrics, registry: registry}
+	h := &harness{t: tb, metrics: metrics, registry: registry, lines: make(lines, 100)}
 	h.Proxy = proxy.New(proxy.Options{
-		Metrics: metrics, Reporter: telemetry.NewReporter("test", nil, log), DrainTimeout: 5 * time.Second, Log: log,
+		Metrics: metrics, Reporter: telemetry.NewReporter("test", nil, log), DrainTimeout: 5 * time.Second, AccessLog: h.lines, Log: log,
 	})
 	h.apply(config.ListenerType,
 		&config.Listener{Name: "public", Address: "127.0.0.1"},

@@ -164,6 +164,8 @@ func newResource(typeURL string) (config.Resource, error) {
 		return new(config.Route), nil
 	case config.ServiceType:
 		return new(config.Service), nil
+	case config.AccessLogType:
+		return new(config.AccessLog), nil
 	case config.ListenerType:
 		return new(config.Listener), nil
 	}

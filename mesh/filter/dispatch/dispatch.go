@@ -58,6 +58,7 @@ func attempt(x *filter.Exchange, e *balance.Endpoint) (err error) {
 	if !ok {
 		return fmt.Errorf("endpoint %s of backend %q has no upstream", e.Address, x.Backend.Name)
 	}
+	x.Endpoint = e
 	x.Moved()
 	err = x.Forward(x.Context, upstream, x.Settings.Protocol)
 	if errors.Is(err, engine.ErrNotConnected) {
