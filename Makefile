@@ -15,10 +15,10 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 
 export GOTOOLCHAIN := local
 
-.PHONY: help build demo up down test unit e2e check lint generate bench clean runtime
+.PHONY: help build demo up down test unit e2e conformance-serving check lint generate bench clean runtime
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 runtime:
 	@hack/runtime.sh
@@ -45,6 +45,9 @@ unit: runtime ## unit tests, with the race detector where Kubernetes itself is n
 e2e: build ## end-to-end tests on a platform of their own
 	@hack/step.sh "end-to-end tests" env PATH="$(BIN):$$PATH" WEFT_BIN=$(BIN) go test -count=1 -timeout 20m -v ./test/e2e
 
+conformance-serving: build ## Knative Serving's conformance suites on a platform of their own (docs/conformance.md)
+	@cd test/conformance && PATH="$(BIN):$$PATH" go run ./run -bin $(BIN) -results results/serving.md
+
 check: ## formatting, vet, import walls and generated files
 	@hack/check.sh
 
@@ -59,4 +62,4 @@ bench: build ## run the benchmarks and record bench/results
 	@PATH="$(BIN):$$PATH" WEFT_BIN=$(BIN) go run ./bench/services -results bench/results
 
 clean: ## remove what was built
-	@rm -rf $(BIN)
+	@rm -rf $(BIN) $(CURDIR)/dist

@@ -9,6 +9,7 @@ if [ -n "$unformatted" ]; then
 	exit 1
 fi
 hack/step.sh "vet" go vet ./...
+hack/step.sh "vet of the conformance runner" env -C test/conformance go vet ./...
 hack/step.sh "package comments and import walls" go test -count=1 ./test/tree
 before=$(git status --porcelain -- '*.pb.go' config/crd; git diff -- '*.pb.go' config/crd | sha256sum)
 hack/step.sh "generated files" hack/generate.sh

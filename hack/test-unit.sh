@@ -14,3 +14,4 @@ mapfile -t plain <<<"$linked"
 flags=(-vet=off -ldflags '-s -w' -timeout 10m)
 hack/step.sh "unit tests with the race detector (${#raced[@]} packages)" go test -race "${flags[@]}" "${raced[@]}"
 hack/step.sh "unit tests that link Kubernetes (${#plain[@]} packages)" go test "${flags[@]}" "${plain[@]}"
+hack/step.sh "unit tests of the conformance runner" env -C test/conformance go test -race "${flags[@]}" ./...

@@ -1,0 +1,114 @@
+// Command run runs the conformance suites of Knative Serving, as published, against a platform of its own. `make conformance-serving`
+// calls it. It builds the suites and their images from the module that the go.mod beside it pins, starts `weft up`, serves the images
+// from a registry on loopback, runs the suites and removes everything again. It fails when a test fails, or is skipped without a
+// reason in docs/conformance.md.
+//
+// It must be run in test/conformance, and knows Weft only by its binaries and its API, as any user does.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// options are the flags.
+type options struct {
+	// bin has the binaries under test, cache what is built of the module.
+	bin, cache string
+	// reasons is the page that explains skips, results the page to write; no page is written when it is empty.
+	reasons, results string
+	// run is the regular expression of the tests to run, all when empty.
+	run string
+	// e2e adds the end-to-end tests.
+	e2e bool
+	// platform says how to start it.
+	platform platformOptions
+}
+
+func parseOptions() options {
+	var o options
+	flag.StringVar(&o.bin, "bin", "../../bin", "directory of the weft binaries under test")
+	flag.StringVar(&o.cache, "cache", "../../dist/conformance", "directory for the suites and images that were built")
+	flag.StringVar(&o.reasons, "reasons", "../../docs/conformance.md", "page that says which tests may be skipped or left out, and why")
+	flag.StringVar(&o.results, "results", "", "page to write the results to (default none)")
+	flag.StringVar(&o.run, "run", "", "regular expression of the tests to run (default all)")
+	flag.BoolVar(&o.e2e, "e2e", false, "also run upstream's end-to-end tests that the page of reasons does not leave out")
+	flag.StringVar(&o.platform.name, "name", "conform", "name of the platform that is started")
+	flag.StringVar(&o.platform.address, "address", "127.0.8.1", "address of the gateway, whose port 80 must be free")
+	flag.StringVar(&o.platform.podCIDR, "pod-cidr", "10.231.0.0/16", "network of the pods")
+	flag.StringVar(&o.platform.serviceCIDR, "service-cidr", "10.232.0.0/16", "network of the cluster IPs")
+	flag.Parse()
+	return o
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, parseOptions())
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (err error) {
+	start := time.Now()
+	for _, dir := range []*string{&o.bin, &o.cache} {
+		if *dir, err = filepath.Abs(*dir); err != nil {
+			return err
+		}
+	}
+	allowed, err := readReasons(o.reasons)
+	if err != nil {
+		return err
+	}
+	suites := conformanceSuites()
+	if o.e2e {
+		suites = append(suites, endToEndSuite(allowed.leftOut))
+	}
+	b, err := build(ctx, o, suites)
+	if err != nil {
+		return err
+	}
+	registry, err := serveImages(ctx, b.images)
+	if err != nil {
+		return err
+	}
+	defer registry.Close()
+	p, err := startPlatform(ctx, o.bin, o.platform)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.destroy()) }()
+	if err := p.prepare(ctx, b.module); err != nil {
+		return err
+	}
+	var results []suiteResult
+	for _, s := range suites {
+		r, err := s.run(ctx, b, p, registry.host, o.run)
+		if err != nil {
+			return err
+		}
+		results = append(results, r)
+	}
+	out := report{results: results, took: time.Since(start), module: b.version}
+	out.print(os.Stdout, allowed)
+	if o.results != "" && o.run == "" {
+		if err := out.write(ctx, o.results); err != nil {
+			return err
+		}
+	}
+	if slices.ContainsFunc(results, func(r suiteResult) bool { return !r.passed(allowed) }) {
+		p.keepLogs(o.cache)
+		return errors.New("not every test passed")
+	}
+	return nil
+}
