@@ -11,6 +11,7 @@ import (
 
 	"github.com/weft-dev/weft/cmd/weft/settings"
 	"github.com/weft-dev/weft/cmd/weft/teardown"
+	"github.com/weft-dev/weft/cmd/weft/trust"
 	"github.com/weft-dev/weft/embedded/supervise"
 )
 
@@ -67,6 +68,9 @@ func down(cmd *cobra.Command, s settings.Settings, purge bool, timeout time.Dura
 		return err
 	}
 	if purge {
+		if _, err := (trust.Store{}).Remove(ctx, s.Name); err != nil {
+			return err
+		}
 		if err := teardown.Purge(ctx, s.Instance); err != nil {
 			return err
 		}

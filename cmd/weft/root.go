@@ -80,7 +80,7 @@ work unchanged; weft kubectl is kubectl itself.`,
 	root.PersistentFlags().Bool("version", false, "print the version of weft")
 	root.AddCommand(
 		newUpCommand(g), newDownCommand(g), newStatusCommand(g), newExplainCommand(g),
-		newKubectlCommand(g), newKubeconfigCommand(g), newImageCommand(g.dir), newVersionCommand(),
+		newKubectlCommand(g), newKubeconfigCommand(g), newTrustCommand(g), newImageCommand(g.dir), newVersionCommand(),
 	)
 	for _, cmd := range root.Commands() {
 		cmd.Version = version
