@@ -13,8 +13,10 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -103,7 +105,9 @@ func handler() http.Handler {
 		w.Header().Set("X-Length", strconv.FormatInt(n, 10))
 	})
 	mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) {
-		_ = json.NewEncoder(w).Encode(map[string]any{"host": r.Host, "proto": r.Proto, "headers": r.Header, "remote": r.RemoteAddr})
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"host": r.Host, "proto": r.Proto, "headers": r.Header, "remote": r.RemoteAddr, "revision": os.Getenv("K_REVISION"),
+		})
 	})
 	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(os.Environ()) })
 	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, r.URL.Query().Get("path")) })
@@ -117,6 +121,8 @@ func handler() http.Handler {
 		_ = json.NewEncoder(w).Encode(hosts)
 	})
 	mux.HandleFunc("/memory", memory)
+	mux.HandleFunc("/hold", hold())
+	mux.HandleFunc("/burn", burn)
 	mux.HandleFunc("/websocket", echoWebSocket)
 	calls := grpc.NewServer()
 	grpc_health_v1.RegisterHealthServer(calls, health.NewServer())
@@ -163,6 +169,36 @@ func memory(w http.ResponseWriter, r *http.Request) {
 		held = append(held, bytes.Repeat([]byte{1}, 1<<20))
 	}
 	fmt.Fprintln(w, len(held))
+}
+
+// hold keeps as many MiB as asked for until the next request, or the end.
+func hold() http.HandlerFunc {
+	var mu sync.Mutex
+	var held [][]byte
+	return func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		mib, _ := strconv.Atoi(r.URL.Query().Get("mib"))
+		held = nil
+		for range mib {
+			held = append(held, bytes.Repeat([]byte{1}, 1<<20))
+		}
+		debug.FreeOSMemory()
+		fmt.Fprintln(w, len(held))
+	}
+}
+
+// burn keeps a processor busy for a time.
+func burn(w http.ResponseWriter, r *http.Request) {
+	d, err := time.ParseDuration(r.URL.Query().Get("for"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	rounds := 0
+	for began := time.Now(); time.Since(began) < d && r.Context().Err() == nil; rounds++ {
+	}
+	fmt.Fprintln(w, rounds)
 }
 
 func echoWebSocket(w http.ResponseWriter, r *http.Request) {
