@@ -38,7 +38,7 @@ type example struct {
 	Subresource string
 	// Warnings shows them; nearly every Service gets one.
 	Warnings bool
-	base        json.RawMessage
+	base     json.RawMessage
 }
 
 // TestGolden sends what each section of each file describes through both webhooks, as the API server does, and compares the

@@ -57,7 +57,10 @@ func (p *platform) startControllers(ctx context.Context) (*autoscaler.Service, e
 	}
 	p.parts.start("controllers", mgr.Start)
 	// Objects that are written before would be neither completed nor checked.
-	return load, wait(ctx, webhooks.Ready())
+	if err := wait(ctx, webhooks.Ready()); err != nil {
+		return nil, err
+	}
+	return load, createConfigMaps(ctx, p.control.RESTConfig())
 }
 
 // addControllers is the list of controllers.
@@ -76,6 +79,9 @@ func (p *platform) addControllers(ctx context.Context, mgr manager.Manager, log 
 	}
 	routes, err := knative.AddToManager(mgr, p.mesh, p.routing(store))
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := knative.AddAccessLog(mgr, p.mesh, requestLog(store), store.Changes(config.ObservabilityName)); err != nil {
 		return nil, nil, err
 	}
 	certificates, err := p.addCertificates(mgr, log)

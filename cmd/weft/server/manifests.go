@@ -25,6 +25,9 @@ import (
 // fieldManager owns the fields that weft applies.
 const fieldManager = "weft"
 
+// configMap is the one kind of which what exists is left alone.
+const configMap = "ConfigMap"
+
 // applyLimit is how many objects are applied at once.
 const applyLimit = 8
 
@@ -34,7 +37,7 @@ func resources() map[string]schema.GroupVersionResource {
 	return map[string]schema.GroupVersionResource{
 		"CustomResourceDefinition": crds(),
 		"Namespace":                {Version: "v1", Resource: "namespaces"},
-		"ConfigMap":                {Version: "v1", Resource: "configmaps"},
+		configMap:                  {Version: "v1", Resource: "configmaps"},
 		"Service":                  {Version: "v1", Resource: "services"},
 		"ServiceAccount":           {Version: "v1", Resource: "serviceaccounts"},
 		"ClusterRole":              rbac.WithResource("clusterroles"),
@@ -46,7 +49,7 @@ func crds() schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 }
 
-// applyManifests brings the API to what the binary contains and returns when all definitions are established.
+// applyManifests brings the API to what the binary contains, but for config maps, and returns when all definitions are established.
 func applyManifests(ctx context.Context, access *rest.Config) error {
 	client, err := dynamic.NewForConfig(access)
 	if err != nil {
@@ -59,9 +62,44 @@ func applyManifests(ctx context.Context, access *rest.Config) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(applyLimit)
 	for _, object := range objects {
-		group.Go(func() error { return apply(groupCtx, client, object) })
+		if object.GetKind() != configMap {
+			group.Go(func() error { return apply(groupCtx, client, object) })
+		}
 	}
 	return group.Wait()
+}
+
+// createConfigMaps creates the config maps that are missing. Those that exist belong to the administrator. It comes after the
+// webhooks, because those of the last run are asked for every write of a config map until they are registered anew.
+func createConfigMaps(ctx context.Context, access *rest.Config) error {
+	client, err := dynamic.NewForConfig(access)
+	if err != nil {
+		return fmt.Errorf("making client for config maps: %w", err)
+	}
+	objects, err := readManifests(config.Core)
+	if err != nil {
+		return err
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(applyLimit)
+	for _, object := range objects {
+		if object.GetKind() == configMap {
+			group.Go(func() error { return createMissing(groupCtx, client, object) })
+		}
+	}
+	return group.Wait()
+}
+
+func createMissing(ctx context.Context, client dynamic.Interface, object *unstructured.Unstructured) error {
+	objects := client.Resource(resources()[configMap]).Namespace(object.GetNamespace())
+	_, err := objects.Get(ctx, object.GetName(), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		_, err = objects.Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager})
+	}
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating config map %q: %w", object.GetName(), err)
+	}
+	return nil
 }
 
 func apply(ctx context.Context, client dynamic.Interface, object *unstructured.Unstructured) error {

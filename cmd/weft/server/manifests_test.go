@@ -5,7 +5,10 @@ import (
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic/fake"
 
 	"github.com/weft-dev/weft/config"
 )
@@ -29,11 +32,37 @@ func TestOwnManifests(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"Namespace//knative-serving", "Namespace//weft-system",
+		"Namespace//knative-serving", "Namespace//weft-system", "ConfigMap/knative-serving/config-autoscaler",
 		"CustomResourceDefinition//services.serving.knative.dev", "CustomResourceDefinition//podautoscalers.autoscaling.internal.knative.dev",
 	} {
 		if !seen[want] {
 			t.Errorf("%s is missing", want)
+		}
+	}
+}
+
+// TestCreateMissing creates what is not there and leaves alone what is.
+func TestCreateMissing(t *testing.T) {
+	t.Parallel()
+	object := func(name, value string) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": name, "namespace": "knative-serving"},
+			"data": map[string]any{"key": value},
+		}}
+	}
+	client := fake.NewSimpleDynamicClient(runtime.NewScheme(), object("edited", "by the administrator"))
+	for _, name := range []string{"edited", "missing"} {
+		if err := createMissing(t.Context(), client, object(name, "shipped")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{"edited": "by the administrator", "missing": "shipped"} {
+		found, err := client.Resource(resources()[configMap]).Namespace("knative-serving").Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _, _ := unstructured.NestedString(found.Object, "data", "key"); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
 }
