@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/weft-dev/weft/internal/events"
 	"github.com/weft-dev/weft/serving/config"
 	"github.com/weft-dev/weft/serving/configuration"
 	"github.com/weft-dev/weft/serving/digest"
@@ -211,7 +212,7 @@ func addCollector(mgr manager.Manager, o Options) error {
 
 // store gives each controller its own name in Events, as upstream has them.
 func store(mgr manager.Manager, name string) owned.Store {
-	return owned.Store{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder(name + "-controller")}
+	return owned.Store{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: events.NewRecorder(mgr, name+"-controller")}
 }
 
 func (o Options) controller() controller.Options {

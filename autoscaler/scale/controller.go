@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/weft-dev/weft/autoscaler/hpa"
+	"github.com/weft-dev/weft/internal/events"
 	"github.com/weft-dev/weft/serving/config"
 	"github.com/weft-dev/weft/serving/owned"
 )
@@ -52,7 +53,7 @@ func (q *Queue) Changed(key types.NamespacedName) {
 
 // SetUp adds the controller of PodAutoscalers to mgr.
 func SetUp(mgr ctrl.Manager, scaler *Scaler, queue *Queue, store *config.Store, logger *slog.Logger) error {
-	recorder := mgr.GetEventRecorder("weft-autoscaler")
+	recorder := events.NewRecorder(mgr, "weft-autoscaler")
 	r := &Reconciler{
 		client: mgr.GetClient(), scaler: scaler, config: store, recorder: recorder, logger: logger,
 		hpa: hpa.New(owned.Store{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder}, time.Now),

@@ -14,6 +14,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	userevents "github.com/weft-dev/weft/internal/events"
 )
 
 // AddToManager reads the config maps that exist now, so that no controller ever starts with a configuration that is not the
@@ -24,7 +26,7 @@ func (s *Store) AddToManager(ctx context.Context, mgr manager.Manager) error {
 	if err != nil {
 		return fmt.Errorf("making a client for config maps: %w", err)
 	}
-	w := &watcher{store: s, clients: clients, recorder: mgr.GetEventRecorder("weft-config")}
+	w := &watcher{store: s, clients: clients, recorder: userevents.NewRecorder(mgr, "weft-config")}
 	if err := w.readAll(ctx, mgr.GetAPIReader()); err != nil {
 		return err
 	}

@@ -111,13 +111,17 @@ func (e *explainer) above(s *scaling, r *RevisionObjects, c settings.Settings, d
 		s.next = "enable-scale-to-zero is false, so that one stays"
 	}
 	s.next += most(c)
+	starting := r.Autoscaler.Status.ActualScale == nil || *r.Autoscaler.Status.ActualScale == 0
 	switch last := r.Autoscaler.Status.Annotations[scale.ReasonAnnotation]; {
+	case starting && last == "":
+		s.because = fmt.Sprintf("a new revision starts with %d", max(c.InitialScale, 1))
+		s.next = fmt.Sprintf("it has %s to become ready", span(c.ProgressDeadline))
 	case r.Load != nil:
 		s.because = measured(r.Load, c)
 	case last != "":
 		s.last = strings.ToLower(last[:1]) + last[1:]
 	default:
-		s.because = fmt.Sprintf("the revision is new and starts with %d", max(c.InitialScale, 1))
+		s.because = fmt.Sprintf("a new revision starts with %d", max(c.InitialScale, 1))
 	}
 }
 
