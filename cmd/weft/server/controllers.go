@@ -143,26 +143,34 @@ const localGatewayPort = 80
 // listeners are the gateway's, one per address, and the cluster-local one on the bridge.
 func (p *platform) listeners() []*meshconfig.Listener {
 	var listeners []*meshconfig.Listener
-	addresses := p.Settings.GatewayAddresses()
-	if !slices.ContainsFunc(addresses, netip.Addr.IsUnspecified) {
+	bridge, addresses := p.Settings.Gateway(), p.Settings.GatewayAddresses()
+	everywhere := slices.ContainsFunc(addresses, netip.Addr.IsUnspecified)
+	if !everywhere {
 		// Pods resolve public hosts to the bridge, where the loopback addresses of the machine do not reach.
-		addresses = append(addresses, p.Settings.Gateway())
+		addresses = append(addresses, bridge)
 	}
 	oldest := meshconfig.TLSVersion_TLS_1_2
 	if p.Settings.MinTLSVersion == "1.3" {
 		oldest = meshconfig.TLSVersion_TLS_1_3
 	}
 	for i, address := range addresses {
+		// The cluster-local listener serves public hosts too.
+		if address != bridge || p.Settings.HTTPPort != localGatewayPort {
+			listeners = append(listeners, &meshconfig.Listener{
+				Name: "gateway-http-" + strconv.Itoa(i), Address: address.String(), Port: uint32(p.Settings.HTTPPort),
+				Protocol: meshconfig.Listener_HTTP, Visibility: meshconfig.Visibility_EXTERNAL,
+			})
+		}
 		listeners = append(listeners, &meshconfig.Listener{
-			Name: "gateway-http-" + strconv.Itoa(i), Address: address.String(), Port: uint32(p.Settings.HTTPPort),
-			Protocol: meshconfig.Listener_HTTP, Visibility: meshconfig.Visibility_EXTERNAL,
-		}, &meshconfig.Listener{
 			Name: "gateway-https-" + strconv.Itoa(i), Address: address.String(), Port: uint32(p.Settings.SecurePort()),
 			Protocol: meshconfig.Listener_HTTPS, MinTlsVersion: oldest, Visibility: meshconfig.Visibility_EXTERNAL,
 		})
 	}
+	if everywhere && p.Settings.HTTPPort == localGatewayPort {
+		return listeners // the port is taken on the bridge, too; captured connections to the local gateway need no socket
+	}
 	return append(listeners, &meshconfig.Listener{
-		Name: "local-http", Address: p.Settings.Gateway().String(), Port: localGatewayPort,
+		Name: "local-http", Address: bridge.String(), Port: localGatewayPort,
 		Protocol: meshconfig.Listener_HTTP, Visibility: meshconfig.Visibility_CLUSTER_LOCAL,
 	})
 }
