@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -25,8 +26,8 @@ type options struct {
 	bin, cache string
 	// reasons is the page that explains skips, results the page to write; no page is written when it is empty.
 	reasons, results string
-	// run is the regular expression of the tests to run, all when empty.
-	run string
+	// suite is a part of the paths of the suites to run, and run the regular expression of the tests to run; all when empty.
+	suite, run string
 	// e2e adds the end-to-end tests.
 	e2e bool
 	// platform says how to start it.
@@ -39,6 +40,7 @@ func parseOptions() options {
 	flag.StringVar(&o.cache, "cache", "../../dist/conformance", "directory for the suites and images that were built")
 	flag.StringVar(&o.reasons, "reasons", "../../docs/conformance.md", "page that says which tests may be skipped or left out, and why")
 	flag.StringVar(&o.results, "results", "", "page to write the results to (default none)")
+	flag.StringVar(&o.suite, "suite", "", "part of the path of the suites to run (default all)")
 	flag.StringVar(&o.run, "run", "", "regular expression of the tests to run (default all)")
 	flag.BoolVar(&o.e2e, "e2e", false, "also run upstream's end-to-end tests that the page of reasons does not leave out")
 	flag.StringVar(&o.platform.name, "name", "conform", "name of the platform that is started")
@@ -53,6 +55,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx, parseOptions())
 	stop()
+	progressEnd()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "conformance:", err)
 		os.Exit(1)
@@ -74,6 +77,7 @@ func run(ctx context.Context, o options) (err error) {
 	if o.e2e {
 		suites = append(suites, endToEndSuite(allowed.leftOut))
 	}
+	suites = slices.DeleteFunc(suites, func(s suite) bool { return !strings.Contains(s.path, o.suite) })
 	b, err := build(ctx, o, suites)
 	if err != nil {
 		return err
@@ -101,7 +105,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	out := report{results: results, took: time.Since(start), module: b.version}
 	out.print(os.Stdout, allowed)
-	if o.results != "" && o.run == "" {
+	if o.results != "" && o.run == "" && o.suite == "" {
 		if err := out.write(ctx, o.results); err != nil {
 			return err
 		}

@@ -68,6 +68,13 @@ func progress(doing string) {
 	}
 }
 
+// progressEnd removes the line of what was done last.
+func progressEnd() {
+	if onTerminal() {
+		fmt.Print(clearLine)
+	}
+}
+
 func onTerminal() bool { return term.IsTerminal(int(os.Stdout.Fd())) }
 
 // showProgress says how far a suite is after a test has ended. On a terminal the line stays in place, and only what failed or was
@@ -98,9 +105,7 @@ type report struct {
 
 // print writes what a person wants to know: the output of what failed, and a line for each suite.
 func (r report) print(w io.Writer, allowed reasons) {
-	if onTerminal() {
-		fmt.Fprint(w, clearLine)
-	}
+	progressEnd()
 	for _, s := range r.results {
 		for _, t := range s.tests {
 			switch {

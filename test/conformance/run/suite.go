@@ -88,7 +88,7 @@ func (s suite) run(ctx context.Context, b built, p *platform, registry, expressi
 	}
 	// Upstream's tests read files beside them.
 	cmd := exec.CommandContext(ctx, "go", "tool", "test2json", "-t", b.tests[s.path],
-		"-test.run="+expression, "-test.skip=^("+strings.Join(s.leaveOut, "|")+")$", "-test.v=test2json", "-test.parallel=4", "-test.timeout=40m",
+		"-test.run="+expression, "-test.skip="+exactly(s.leaveOut), "-test.v=test2json", "-test.parallel=4", "-test.timeout=40m",
 		"-kubeconfig="+filepath.Join(p.stateDir, "kubeconfig"), "--dockerrepo="+registry, "--tag="+tag,
 		"-disable-logstream", "-enable-alpha", "-enable-beta", "-ingress-class=weft.ingress.networking.knative.dev")
 	cmd.Dir = filepath.Join(b.module, s.path)
@@ -117,6 +117,15 @@ func (s suite) run(ctx context.Context, b built, p *platform, registry, expressi
 		result.trouble = errors.Join(err, waitErr)
 	}
 	return result, nil
+}
+
+// exactly is the expression that matches tests and subtests by their full names. The testing package takes it apart at "|" and "/" first.
+func exactly(names []string) string {
+	patterns := make([]string, len(names))
+	for i, name := range names {
+		patterns[i] = "^" + strings.ReplaceAll(name, "/", "$/^") + "$"
+	}
+	return strings.Join(patterns, "|")
 }
 
 // follow reads the events of a suite until they end, and calls show after each test that ended.

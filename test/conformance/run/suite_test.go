@@ -58,6 +58,16 @@ func TestFollowBrokenStream(t *testing.T) {
 	}
 }
 
+func TestExactly(t *testing.T) {
+	t.Parallel()
+	if got, want := exactly([]string{"TestA", "TestB/sub"}), "^TestA$|^TestB$/^sub$"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := exactly(nil); got != "" {
+		t.Errorf("got %q for no names, want none", got)
+	}
+}
+
 func TestPassed(t *testing.T) {
 	t.Parallel()
 	known := reasons{skips: map[string]string{"TestKnown": "not for us"}}
