@@ -30,6 +30,10 @@ there (Debian, Ubuntu); browsers that have roots of their own want the file that
   sudo weft trust --remove`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Cobra's own check would copy the flags of libraries into the command.
+			if path && install || path && remove || install && remove {
+				return errors.New("--path, --install and --remove exclude each other")
+			}
 			s, err := settings.Load(g.dir())
 			if err != nil {
 				return err
@@ -59,7 +63,6 @@ there (Debian, Ubuntu); browsers that have roots of their own want the file that
 	cmd.Flags().BoolVar(&path, "path", false, "print where the file is")
 	cmd.Flags().BoolVar(&install, "install", false, "have this machine trust it")
 	cmd.Flags().BoolVar(&remove, "remove", false, "have this machine no longer trust it")
-	cmd.MarkFlagsMutuallyExclusive("path", "install", "remove")
 	return cmd
 }
 

@@ -59,10 +59,10 @@ func (s Store) Install(ctx context.Context, name string, root []byte) (changed b
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("reading the installed root: %w", err)
 	}
-	if err := os.MkdirAll(s.Dir, 0o755); err != nil { //nolint:gosec // everybody may read what everybody trusts
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
 		return false, fmt.Errorf("making the directory of roots: %w", err)
 	}
-	if err := os.WriteFile(s.Path(name), root, 0o644); err != nil { //nolint:gosec // everybody may read what everybody trusts
+	if err := os.WriteFile(s.Path(name), root, 0o644); err != nil {
 		return false, fmt.Errorf("installing the root: %w", err)
 	}
 	return true, s.update(ctx, command)
