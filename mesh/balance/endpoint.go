@@ -36,6 +36,8 @@ type Endpoint struct {
 	Upstream io.Closer
 
 	state atomic.Int64
+	// upgraded counts those of the places in state that are upgraded connections.
+	upgraded atomic.Int64
 	// refusals counts refused connections since the last success.
 	refusals atomic.Int32
 	left     atomic.Bool
@@ -73,16 +75,28 @@ func (e *Endpoint) tryAcquire(limit int64) bool {
 // release gives the place back.
 func (e *Endpoint) release() {
 	state := e.state.Add(-1)
-	if state&countMask != 0 {
-		return
-	}
-	if state&drainingBit != 0 {
+	if state&drainingBit != 0 && e.requests() <= 0 {
 		e.signalIdle()
 	}
-	if e.left.Load() {
+	if state&countMask == 0 && e.left.Load() {
 		e.close()
 	}
 }
+
+// Upgraded notes that a place has become a connection that client and instance use as they like, a WebSocket. A drain does not wait
+// for those: only the application can close them in order, and it does when it is told to end, which is what the drain precedes.
+func (e *Endpoint) Upgraded() {
+	e.upgraded.Add(1)
+	if e.Draining() && e.requests() <= 0 {
+		e.signalIdle()
+	}
+}
+
+// UpgradeEnded takes Upgraded back. The place is released after it.
+func (e *Endpoint) UpgradeEnded() { e.upgraded.Add(-1) }
+
+// requests is the number of places that a drain waits for.
+func (e *Endpoint) requests() int64 { return e.InFlight() - e.upgraded.Load() }
 
 // Drain stops new requests from coming to the endpoint. Those in flight go on.
 func (e *Endpoint) Drain() { e.state.Or(drainingBit) }
@@ -100,10 +114,10 @@ func (e *Endpoint) Restore() bool {
 	return true
 }
 
-// WaitIdle returns nil when nothing is in flight at the endpoint, which must be draining, or ctx's error.
+// WaitIdle returns nil when no request is in flight at the endpoint, which must be draining, or ctx's error.
 func (e *Endpoint) WaitIdle(ctx context.Context) error {
 	e.mu.Lock()
-	if e.InFlight() == 0 {
+	if e.requests() <= 0 {
 		e.mu.Unlock()
 		return nil
 	}
@@ -113,7 +127,7 @@ func (e *Endpoint) WaitIdle(ctx context.Context) error {
 	idle := e.idle
 	e.mu.Unlock()
 	// The last release may have come between the count above and the channel; it found no channel then, so look again.
-	if e.InFlight() == 0 {
+	if e.requests() <= 0 {
 		return nil
 	}
 	select {

@@ -144,6 +144,38 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+func TestDrainDoesNotWaitForUpgradedConnections(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSet()
+		s.Update([]balance.Target{{Address: "10.0.0.1:1", IP: "10.0.0.1"}})
+		socket, request, late := s.Acquire(), s.Acquire(), s.Acquire()
+		socket.Upgraded()
+		socket.Drain()
+		done := make(chan error, 1)
+		go func() { done <- socket.WaitIdle(t.Context()) }()
+		synctest.Wait()
+		s.Release(request)
+		synctest.Wait()
+		select {
+		case err := <-done:
+			t.Fatalf("the drain ended, %v, while a request was in flight", err)
+		default:
+		}
+		late.Upgraded() // the last request becomes a connection, too
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		for range 2 {
+			socket.UpgradeEnded()
+			s.Release(socket)
+		}
+		if n := socket.InFlight(); n != 0 {
+			t.Errorf("%d in flight at the end", n)
+		}
+	})
+}
+
 // TestDrainIsExact checks that nothing is in flight once WaitIdle has returned, with requests coming all the time.
 func TestDrainIsExact(t *testing.T) {
 	t.Parallel()

@@ -24,6 +24,19 @@ func TestRemoveHopByHop(t *testing.T) {
 	}
 }
 
+func TestClientCannotTakeAwayHowItCame(t *testing.T) {
+	t.Parallel()
+	h := http.Header{
+		"Connection": {"x-forwarded-for, Forwarded, traceparent, X-FORWARDED-PROTO, x-one"}, "X-One": {"1"},
+		"X-Forwarded-For": {"a"}, "Forwarded": {"b"}, "Traceparent": {"c"}, "X-Forwarded-Proto": {"d"},
+	}
+	removeHopByHop(h)
+	want := http.Header{"X-Forwarded-For": {"a"}, "Forwarded": {"b"}, "Traceparent": {"c"}, "X-Forwarded-Proto": {"d"}}
+	if diff := cmp.Diff(want, h); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestUpgradeType(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -23,6 +23,8 @@ type Exchange struct {
 	Begun time.Time
 	// Observer, if any, is told when the response begins.
 	Observer Observer
+	// Place, if any, is told when the exchange becomes an upgraded connection.
+	Place Place
 
 	control *http.ResponseController
 	body    clientBody
@@ -39,6 +41,13 @@ type Exchange struct {
 type Observer interface {
 	// Answered is called once, before the first byte of the response is sent. It must not block.
 	Answered(t time.Time)
+}
+
+// Place is where an exchange is counted.
+type Place interface {
+	// Upgraded is called when the instance has agreed to another protocol, and UpgradeEnded when both directions have ended.
+	Upgraded()
+	UpgradeEnded()
 }
 
 // Begin makes x the exchange of a request that a Server has handed over.

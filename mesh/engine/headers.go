@@ -2,15 +2,16 @@ package engine
 
 import (
 	"net/http"
+	"net/textproto"
 	"strings"
 )
 
-// hopByHop are the headers that belong to one connection (RFC 9110 section 7.6.1 and the names that predate it).
+// removeHopByHop removes the headers that belong to one connection (RFC 9110 section 7.6.1 and the names that predate it).
 func removeHopByHop(h http.Header) {
 	for _, line := range h["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
-			if name = strings.Trim(name, " \t"); name != "" {
-				h.Del(name)
+			if name = textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t")); name != "" && !proxied(name) {
+				delete(h, name)
 			}
 		}
 	}
@@ -23,6 +24,12 @@ func removeHopByHop(h http.Header) {
 	delete(h, "Trailer")
 	delete(h, "Transfer-Encoding")
 	delete(h, "Upgrade")
+}
+
+// proxied says whether a header says how a request came. A client could otherwise have the proxy take away what it has just added, and
+// so hide where it comes from.
+func proxied(name string) bool {
+	return name == "Forwarded" || name == "Traceparent" || strings.HasPrefix(name, "X-Forwarded-")
 }
 
 // hasToken reports whether a comma-separated header holds token, in any case.

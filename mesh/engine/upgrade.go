@@ -30,6 +30,10 @@ func (x *Exchange) switchProtocols(ctx context.Context, res *http.Response) erro
 	}
 	defer func() { _ = client.Close() }()
 	x.hijacked.Store(true)
+	if x.Place != nil {
+		x.Place.Upgraded()
+		defer x.Place.UpgradeEnded()
+	}
 	x.start(res.StatusCode)
 	_ = client.SetDeadline(time.Time{})
 	if err := writeSwitch(client, res.Header, x.upgrade); err != nil {

@@ -60,6 +60,7 @@ func attempt(x *filter.Exchange, e *balance.Endpoint) (err error) {
 	}
 	x.Endpoint = e
 	x.Moved()
+	x.Place = e
 	err = x.Forward(x.Context, upstream, x.Settings.Protocol)
 	if errors.Is(err, engine.ErrNotConnected) {
 		leave = gate.Refused

@@ -35,6 +35,9 @@ func main() {
 }
 
 func run() error {
+	if done, code := arguments(os.Args[1:]); done {
+		os.Exit(code)
+	}
 	if code, err := strconv.Atoi(os.Getenv("EXIT_AT_START")); err == nil {
 		fmt.Fprintln(os.Stderr, os.Getenv("LAST_WORDS"))
 		os.Exit(code)
@@ -55,8 +58,14 @@ func run() error {
 	go func() {
 		<-ctx.Done()
 		fmt.Println("terminating")
+		sockets.closeAll()
 		_ = server.Close()
 	}()
+	if also := os.Getenv("ALSO_LISTEN"); also != "" {
+		go func() {
+			_ = (&http.Server{Addr: ":" + also, Handler: server.Handler, ReadHeaderTimeout: time.Minute}).ListenAndServe()
+		}()
+	}
 	fmt.Println("listening on", port)
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -124,6 +133,7 @@ func handler() http.Handler {
 	mux.HandleFunc("/hold", hold())
 	mux.HandleFunc("/burn", burn)
 	mux.HandleFunc("/websocket", echoWebSocket)
+	handleContract(mux)
 	calls := grpc.NewServer()
 	grpc_health_v1.RegisterHealthServer(calls, health.NewServer())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -201,12 +211,41 @@ func burn(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, rounds)
 }
 
+// sockets are the open WebSockets. The server closes them in order when it is told to end.
+var sockets = &openSockets{conns: map[*websocket.Conn]bool{}}
+
+type openSockets struct {
+	mu    sync.Mutex // guards conns
+	conns map[*websocket.Conn]bool
+}
+
+func (s *openSockets) add(conn *websocket.Conn) (remove func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[conn] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.conns, conn)
+	}
+}
+
+func (s *openSockets) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	goodbye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "goodbye")
+	for conn := range s.conns {
+		_ = conn.WriteControl(websocket.CloseMessage, goodbye, time.Now().Add(time.Second))
+	}
+}
+
 func echoWebSocket(w http.ResponseWriter, r *http.Request) {
 	conn, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
 	if err != nil {
 		return
 	}
 	defer conn.Close()
+	defer sockets.add(conn)()
 	for {
 		kind, message, err := conn.ReadMessage()
 		if err != nil {
