@@ -65,7 +65,7 @@ func (s Store) Install(ctx context.Context, name string, root []byte) (changed b
 	if err := os.WriteFile(s.Path(name), root, 0o644); err != nil {
 		return false, fmt.Errorf("installing the root: %w", err)
 	}
-	return true, s.update(ctx, command)
+	return true, update(ctx, command)
 }
 
 // Remove takes the root of a platform out again. It reports whether there was one.
@@ -82,11 +82,12 @@ func (s Store) Remove(ctx context.Context, name string) (changed bool, err error
 	if err != nil {
 		return true, fmt.Errorf("%w: %w", ErrNoStore, err)
 	}
-	return true, s.update(ctx, command)
+	// Without the flag, links to the file stay.
+	return true, update(ctx, command, "--fresh")
 }
 
-func (s Store) update(ctx context.Context, command string) error {
-	if out, err := exec.CommandContext(ctx, command).CombinedOutput(); err != nil {
+func update(ctx context.Context, command string, args ...string) error {
+	if out, err := exec.CommandContext(ctx, command, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("running %s: %w: %s", Command, err, strings.Join(strings.Fields(string(out)), " "))
 	}
 	return nil

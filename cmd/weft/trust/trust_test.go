@@ -15,7 +15,7 @@ func store(t *testing.T, script string) (s trust.Store, runs func() int) {
 	t.Helper()
 	dir := t.TempDir()
 	command := filepath.Join(dir, "update")
-	if err := os.WriteFile(command, []byte("#!/bin/sh\necho x >>"+filepath.Join(dir, "runs")+"\n"+script), 0o700); err != nil {
+	if err := os.WriteFile(command, []byte("#!/bin/sh\necho x $* >>"+filepath.Join(dir, "runs")+"\n"+script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return trust.Store{Dir: filepath.Join(dir, "roots"), Command: command}, func() int {
