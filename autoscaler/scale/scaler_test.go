@@ -622,3 +622,109 @@ func TestWakeLogKeepsTheLast(t *testing.T) {
 		t.Errorf("%d wakes from %d to %d", len(got), got[0].To, got[len(got)-1].To)
 	}
 }
+
+// TestScaleDownDelay holds on to what load has once needed, for as long as is asked for and not longer.
+func TestScaleDownDelay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *settings.Settings) {
+			c.StableWindow, c.PanicWindow, c.ScaleDownDelay = 6*time.Second, time.Second, 30*time.Second
+		})
+		w.observe(1)
+		w.load(10, 35)
+		w.observe(4)
+		last := time.Since(w.start)
+		w.takePatches()
+		// One request at a time would need one instance.
+		w.load(25, 1)
+		w.observe(4)
+		w.wantPatches()
+		w.load(15, 1)
+		got := w.takePatches()
+		if len(got) == 0 || got[0].Replicas >= 4 {
+			t.Fatalf("after the delay: %v", got)
+		}
+		// The window still shows the load for a moment after its end.
+		if after := got[0].At - last; after < 30*time.Second || after > 40*time.Second {
+			t.Errorf("goes down after %v, want 30s to 40s", after)
+		}
+	})
+}
+
+// TestNoZero is a cluster that forbids zero, and then permits it.
+func TestNoZero(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *settings.Settings) { c.ScaleToZero = false })
+		w.observe(1)
+		w.load(3, 1)
+		pass(time.Hour)
+		w.wantPatches()
+		w.settings.ScaleToZero = true
+		w.observe(1)
+		pass(2 * time.Second)
+		if got := w.takePatches(); len(got) != 1 || got[0].Replicas != 0 {
+			t.Errorf("after zero is permitted: %v", got)
+		}
+	})
+}
+
+// TestUnreachableLosesItsLeast is an old revision after traffic has moved on.
+func TestUnreachableLosesItsLeast(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *settings.Settings) { c.MinScale = 3 })
+		w.replicas = 3
+		w.observe(3)
+		pass(5 * time.Minute)
+		w.wantPatches()
+		w.settings.MinScale, w.settings.Unreachable = 0, true
+		w.observe(3)
+		pass(5 * time.Second)
+		got := w.takePatches()
+		if len(got) != 1 || got[0].Replicas != 0 {
+			t.Errorf("after traffic has moved: %v", got)
+		}
+		_, events := w.observe(0)
+		if len(events) != 1 || !strings.Contains(events[0].Note, "no route leads to the revision") {
+			t.Errorf("events %v", events)
+		}
+	})
+}
+
+// TestRates bounds the steps of one decision.
+func TestRates(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *settings.Settings) { c.MaxScaleUpRate = 2 })
+		w.observe(1)
+		w.load(4, 500)
+		if got := w.instances(); got != 2 {
+			t.Fatalf("a first step from 1: %d instances, want 2", got)
+		}
+		w.observe(2)
+		w.load(2, 500)
+		if got := w.instances(); got != 4 {
+			t.Errorf("a second step: %d instances, want 4", got)
+		}
+	})
+}
+
+// TestWeightedAverageFollowsSooner compares the two averages after the same surge.
+func TestWeightedAverageFollowsSooner(t *testing.T) {
+	t.Parallel()
+	reached := map[bool]int32{}
+	for _, weighted := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			// No panic, which would hide the difference.
+			w := newWorld(t, func(c *settings.Settings) { c.Weighted, c.PanicThreshold = weighted, 1000 })
+			w.observe(1)
+			w.load(50, 1)
+			w.load(6, 40)
+			reached[weighted] = w.instances()
+		})
+	}
+	if reached[true] <= reached[false] {
+		t.Errorf("weighted %d instances, plain %d", reached[true], reached[false])
+	}
+}

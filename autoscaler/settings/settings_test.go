@@ -137,6 +137,35 @@ func TestOthers(t *testing.T) {
 	if s.InitialScale != 0 || s.ScaleToZero || s.Weighted || s.ProgressDeadline != deadline {
 		t.Errorf("got %+v", s)
 	}
+	s = of(t, autoscalingv1alpha1.PodAutoscalerSpec{}, map[string]string{as + "metricAggregationAlgorithm": "weightedExponential"}, nil)
+	if !s.Weighted {
+		t.Error("the other spellings of the aggregation are not known")
+	}
+	s = of(t, autoscalingv1alpha1.PodAutoscalerSpec{}, map[string]string{as + "metric-aggregation-algorithm": "linear"}, nil)
+	if s.Weighted || s.MaxScaleUpRate != 1000 || s.MaxScaleDownRate != 2 {
+		t.Errorf("got %+v", s)
+	}
+	s = of(t, autoscalingv1alpha1.PodAutoscalerSpec{}, nil, map[string]string{"max-scale-up-rate": "3", "max-scale-down-rate": "4.5"})
+	if s.MaxScaleUpRate != 3 || s.MaxScaleDownRate != 4.5 {
+		t.Errorf("got rates %v and %v", s.MaxScaleUpRate, s.MaxScaleDownRate)
+	}
+}
+
+// TestNothingElseCounts is about what is accepted and has no effect here: it sizes and times Knative's activator.
+func TestNothingElseCounts(t *testing.T) {
+	t.Parallel()
+	plain := of(t, autoscalingv1alpha1.PodAutoscalerSpec{}, nil, nil)
+	for _, key := range []string{"target-burst-capacity", "targetBurstCapacity"} {
+		for _, value := range []string{"-1", "0", "500"} {
+			if got := of(t, autoscalingv1alpha1.PodAutoscalerSpec{}, map[string]string{"autoscaling.knative.dev/" + key: value}, nil); got != plain {
+				t.Errorf("%s %s: %+v", key, value, got)
+			}
+		}
+	}
+	data := map[string]string{"target-burst-capacity": "-1", "activator-capacity": "7", "scale-to-zero-grace-period": "5s", "max-scale-limit": "0"}
+	if got := of(t, autoscalingv1alpha1.PodAutoscalerSpec{}, nil, data); got != plain {
+		t.Errorf("config map: %+v", got)
+	}
 }
 
 func TestMine(t *testing.T) {
