@@ -2,7 +2,9 @@ package config
 
 import (
 	"io/fs"
+	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +85,27 @@ func TestShippedExamples(t *testing.T) {
 				t.Errorf("the example differs from the defaults (-default +example):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestEveryKeyIsExplained makes sure that the page on compatibility says of every key what it does.
+func TestEveryKeyIsExplained(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/knative.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Keys that are shown without being set are in comments.
+	key := regexp.MustCompile(`(?m)^(?:# )?([a-z][a-z0-9.-]+):`)
+	for name, c := range shipped(t) {
+		if name == DomainName {
+			continue // its keys are domains
+		}
+		for _, found := range key.FindAllStringSubmatch(c.Data[exampleKey], -1) {
+			if k := found[1]; !strings.HasPrefix(k, "loglevel.") && !strings.Contains(string(page), "`"+k+"`") {
+				t.Errorf("docs/knative.md does not explain %s of %s", k, name)
+			}
+		}
 	}
 }
 
