@@ -19,7 +19,7 @@ func (a *Agent) newStats() (*stats.Stats, error) {
 		return nil, err
 	}
 	return stats.New(stats.Options{
-		Node: a.o.NodeName, NodeLabels: a.node.node().Labels, Pods: a.measurable, Reader: reader,
+		Node: a.o.NodeName, NodeLabels: a.node.node().Labels, Pods: a.measurable, Reader: reader, BootedAt: reader.BootedAt(),
 		PID: func(ctx context.Context, id string) (int, error) {
 			s, err := a.o.Runtime.Status(ctx, id)
 			return s.PID, err

@@ -105,7 +105,7 @@ func newAPI(t *testing.T, view *pod.View) *api {
 	clients := x509.NewCertPool()
 	clients.AddCert(a.authority.cert)
 	s, err := server.New(server.Options{
-		Pods: pods{view}, Runtime: a.runtime, TLS: &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: clients},
+		Pods: pods{view}, Runtime: a.runtime, Stats: stats{}, TLS: &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: clients},
 	})
 	if err != nil {
 		t.Fatal(err)

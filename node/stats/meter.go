@@ -48,6 +48,8 @@ type Counters interface {
 	Container(cgroup string) (Usage, error)
 	// Machine reads what all of the machine has used.
 	Machine() (Usage, error)
+	// Networks reads the interfaces that a process sees, without loopback.
+	Networks(pid int) ([]Network, error)
 }
 
 var _ Counters = Reader{}

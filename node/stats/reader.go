@@ -142,6 +142,15 @@ func (r Reader) Machine() (Usage, error) {
 	return u, nil
 }
 
+// BootedAt is when the machine was started, zero when the kernel does not say.
+func (r Reader) BootedAt() time.Time {
+	values, err := readFields(filepath.Join(r.proc, "stat"), "btime")
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(int64(values[0]), 0)
+}
+
 // Network is what has gone through an interface, in bytes.
 type Network struct {
 	Name                    string

@@ -92,10 +92,14 @@ func TestBrokenCounters(t *testing.T) {
 func TestMachine(t *testing.T) {
 	t.Parallel()
 	proc := write(t, map[string]string{
-		"stat":    "cpu  100 20 30 9000 500 4 6 70 0 0\ncpu0 1 2 3\n",
+		"stat":    "cpu  100 20 30 9000 500 4 6 70 0 0\ncpu0 1 2 3\nbtime 1700000000\n",
 		"meminfo": "MemTotal:       1000 kB\nMemFree:         300 kB\nInactive(file):  200 kB\nAnonPages:       100 kB\n",
 	})
-	got, err := newReader("/nowhere", proc, "/weft", true).Machine()
+	r := newReader("/nowhere", proc, "/weft", true)
+	if got := r.BootedAt(); got.Unix() != 1700000000 {
+		t.Errorf("booted at %v", got)
+	}
+	got, err := r.Machine()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,9 @@ type Options struct {
 	// PID is the first process of a container, in whose network the pod is.
 	PID func(ctx context.Context, container string) (int, error)
 	// Reader reads the kernel's counters.
-	Reader Reader
+	Reader Counters
+	// BootedAt is since when the machine's counters count.
+	BootedAt time.Time
 }
 
 // Stats says what this machine and its pods use, in the types of the API and of kubelets. It may be used concurrently.

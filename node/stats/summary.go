@@ -15,7 +15,9 @@ func (s *Stats) Summary(ctx context.Context) (*summary.Summary, error) {
 		return nil, err
 	}
 	out := &summary.Summary{
-		Node: summary.NodeStats{NodeName: s.o.Node, CPU: cpu(report.Machine), Memory: memory(report.Machine)},
+		Node: summary.NodeStats{
+			NodeName: s.o.Node, StartTime: metav1.NewTime(s.o.BootedAt), CPU: cpu(report.Machine), Memory: memory(report.Machine),
+		},
 		Pods: []summary.PodStats{},
 	}
 	for _, p := range s.o.Pods() {
