@@ -16,11 +16,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"knative.dev/pkg/apis"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	servingv1beta1 "knative.dev/serving/pkg/apis/serving/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/weft-dev/weft/mesh/config"
@@ -199,6 +201,54 @@ func TestRouteOfAMissingRevisionWaitsForIt(t *testing.T) {
 	}
 	w.reconcile("hello")
 	w.awaitProgrammed(route, "")
+}
+
+func TestAnnotationThatMeansNothingIsTheReason(t *testing.T) {
+	t.Parallel()
+	route := routeWith(t, "hello", "http://hello.default.localhost", target{revision: "hello-00001", percent: 100})
+	route.Annotations = map[string]string{"networking.knative.dev/http-protocol": "Sometimes"}
+	w := newWorld(t, route, revision("hello-00001", nil))
+	w.programmed.restored()
+	a, _ := w.connect("p1")
+	w.reconcile("hello")
+	w.awaitProgrammed(route, "incorrect http-protocol annotation: sometimes")
+	// It is served all the same.
+	for !slices.Contains(a.hosts("knative/default/hello"), "hello.default.localhost") {
+		<-w.Changes()
+	}
+}
+
+func TestPolicyChangesAllRoutes(t *testing.T) {
+	t.Parallel()
+	route := routeWith(t, "hello", "http://hello.default.localhost", target{revision: "hello-00001", percent: 100})
+	w := newWorld(t, route, routeWith(t, "other", ""), revision("hello-00001", nil))
+	w.programmed.restored()
+	w.connect("p1")
+	w.reconcile("hello")
+	w.awaitProgrammed(route, "")
+	w.policy = func() Policy { return Policy{TagHeaders: true} }
+	// Until the Route is compiled anew, it is not as it should be.
+	w.awaitProgrammed(route, "a newer version of knative/default/hello is on its way")
+
+	queue := &collected{}
+	all := w.every(func() client.ObjectList { return &servingv1.RouteList{} })
+	all.Generic(t.Context(), event.GenericEvent{Object: &servingv1.Route{}}, queue)
+	if want := []string{"hello", "other"}; !slices.Equal(queue.names, want) {
+		t.Errorf("routes after a change are %q, want %q", queue.names, want)
+	}
+	w.reconcile(queue.names...)
+	w.awaitProgrammed(route, "")
+}
+
+// collected is a queue that remembers names.
+type collected struct {
+	workqueue.TypedRateLimitingInterface[reconcile.Request]
+	names []string
+}
+
+func (c *collected) Add(r reconcile.Request) {
+	c.names = append(c.names, r.Name)
+	slices.Sort(c.names)
 }
 
 func TestRejectionIsTheReason(t *testing.T) {

@@ -93,6 +93,31 @@ func TestRoutingDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// TestTagsByHeaderDoNotAllocate routes a request by the header that some routes have rules for, and one without it.
+func TestTagsByHeaderDoNotAllocate(t *testing.T) {
+	to := func(backend string) []*config.Split { return []*config.Split{{Backend: backend, Weight: 100}} }
+	host := compiled(&config.VirtualHost{Rules: []*config.Rule{
+		{Match: &config.Match{Headers: []*config.Header{{Name: "Knative-Serving-Tag", Value: "next"}}}, Splits: to("next")},
+		{Splits: to("main"), SetHeaders: []*config.Header{{Name: "Knative-Serving-Default-Route", Value: "true"}}},
+	}})
+	for _, tt := range []struct{ tag, want string }{{"next", "next"}, {"unknown", "main"}, {"", "main"}} {
+		r := &http.Request{Header: http.Header{}}
+		if tt.tag != "" {
+			r.Header.Set("Knative-Serving-Tag", tt.tag)
+		}
+		r.Header.Set("Knative-Serving-Default-Route", "false")
+		if n := testing.AllocsPerRun(100, func() {
+			chosen := host.find(r)
+			if got := chosen.choose().backend.Name; got != tt.want {
+				t.Fatalf("tag %q leads to %q, want %q", tt.tag, got, tt.want)
+			}
+			apply(chosen.set, r)
+		}); n != 0 {
+			t.Errorf("tag %q: %v allocations per request", tt.tag, n)
+		}
+	}
+}
+
 func BenchmarkRouting(b *testing.B) {
 	hosts := table(5000)
 	r := &http.Request{Header: http.Header{}, Host: "service-4242.default.example.com:8080"}
