@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"knative.dev/pkg/apis"
 	duckv1 "knative.dev/pkg/apis/duck/v1"
 	"knative.dev/serving/pkg/apis/serving"
@@ -60,23 +61,24 @@ func (r *Reconciler) address(ctx context.Context, mapping *servingv1beta1.Domain
 	group, _, _ := strings.Cut(ref.APIVersion, "/")
 	switch {
 	case ref.APIVersion == "v1" && ref.Kind == "Service":
-		return apis.HTTP(ref.Name + "." + key.Namespace + "." + s.Config.Domain.ClusterLocal()), r.read(ctx, key, &corev1.Service{})
+		return apis.HTTP(ref.Name + "." + key.Namespace + "." + s.Config.Domain.ClusterLocal()), r.read(ctx, key, "", "services", &corev1.Service{})
 	case group == serving.GroupName && ref.Kind == "Service":
 		var service servingv1.Service
-		err := r.read(ctx, key, &service)
+		err := r.read(ctx, key, group, "services", &service)
 		return urlOf(service.Status.Address), err
 	case group == serving.GroupName && ref.Kind == "Route":
 		var target servingv1.Route
-		err := r.read(ctx, key, &target)
+		err := r.read(ctx, key, group, "routes", &target)
 		return urlOf(target.Status.Address), err
 	}
 	return nil, unresolved("%s of %q cannot be mapped to: only a Knative Service, a Knative Route and a Kubernetes Service can", ref.Kind, ref.APIVersion)
 }
 
-func (r *Reconciler) read(ctx context.Context, key client.ObjectKey, into client.Object) error {
+func (r *Reconciler) read(ctx context.Context, key client.ObjectKey, group, resource string, into client.Object) error {
 	err := r.store.Get(ctx, key, into)
 	if apierrors.IsNotFound(err) {
-		return unresolved("failed to get object %s: %v", key, err)
+		// The cache names the kind; users and tools know the text of the API server, which names the resource.
+		return unresolved("failed to get object %s: %v", key, apierrors.NewNotFound(schema.GroupResource{Group: group, Resource: resource}, key.Name))
 	}
 	return err
 }
