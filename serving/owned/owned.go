@@ -67,7 +67,9 @@ func Ensure[T any, P pointer[T]](ctx context.Context, s Store, owner client.Obje
 		return nil, false, fmt.Errorf("reading %s %q: %w", kind, desired.GetName(), err)
 	}
 	if !metav1.IsControlledBy(existing, owner) {
-		return nil, false, &NotOwnedError{Owner: owner.GetName(), Kind: kind, Name: desired.GetName()}
+		err := &NotOwnedError{Owner: owner.GetName(), Kind: kind, Name: desired.GetName()}
+		s.Events.Eventf(owner, nil, corev1.EventTypeWarning, "NotOwned", "Create", "%v", err)
+		return nil, false, err
 	}
 	return existing, false, nil
 }

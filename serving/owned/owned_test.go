@@ -52,6 +52,9 @@ func TestEnsureNotOwned(t *testing.T) {
 	if !errors.As(err, &notOwned) || notOwned.Kind != "thing" || notOwned.Name != "hello" {
 		t.Errorf("error is %v, want a NotOwnedError about thing hello", err)
 	}
+	if got, want := c.Events(), []string{`Warning NotOwned "hello" does not own thing "hello"`}; !slices.Equal(got, want) {
+		t.Errorf("Events are %q, want %q", got, want)
+	}
 }
 
 // TestEnsureBehindCache has a cache that never sees what was created: the object is then read from the API server.
