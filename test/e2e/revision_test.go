@@ -379,3 +379,37 @@ func TestDestroyedPod(t *testing.T) {
 		t.Errorf("an idle pod took %s to go", took)
 	}
 }
+
+// TestConfigurationDeletedMidRequest removes everything below a request that is being answered.
+func TestConfigurationDeletedMidRequest(t *testing.T) {
+	t.Parallel()
+	u := newUser(t, shared)
+	c := &servingv1.Configuration{ObjectMeta: metav1.ObjectMeta{Namespace: u.namespace, Name: "inflight"}}
+	c.Spec.Template.Spec.Containers = []corev1.Container{{Image: serverImage}}
+	route := &servingv1.Route{ObjectMeta: metav1.ObjectMeta{Namespace: u.namespace, Name: "inflight"}}
+	route.Spec.Traffic = []servingv1.TrafficTarget{{ConfigurationName: "inflight", Percent: new(int64(100))}}
+	u.create(c, route)
+	u.kubectl("wait", "--for=condition=Ready", "route/inflight", "--timeout=60s")
+	if err := u.Kube.Get(t.Context(), client.ObjectKeyFromObject(route), route); err != nil {
+		t.Fatal(err)
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		a, err := u.get(route.Status.URL, "/sleep?for=8s")
+		if err != nil {
+			a.body = err.Error()
+		}
+		answers <- a
+	}()
+	u.wait(10*time.Second, "the request arrives", func() error {
+		if got := u.mustGet(route.Status.URL, "/peak"); got != "1\n" {
+			return fmt.Errorf("peak is %q", got)
+		}
+		return nil
+	})
+	u.kubectl("delete", "configuration", "inflight")
+	u.waitGone("inflight-00001")
+	if a := <-answers; a.status != http.StatusOK || a.body != "inflight-00001\n" {
+		t.Errorf("the request in flight ended with %d %q, want 200", a.status, a.body)
+	}
+}
