@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/clientcmd"
@@ -170,7 +171,7 @@ func (p *Platform) ready(ctx context.Context) error {
 	for _, node := range nodes.Items {
 		for _, c := range node.Status.Conditions {
 			if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
-				return p.gatewayAnswers(ctx)
+				return errors.Join(p.gatewayAnswers(ctx), p.admissionAnswers(ctx))
 			}
 		}
 	}
@@ -191,6 +192,14 @@ func (p *Platform) gatewayAnswers(ctx context.Context) error {
 		return fmt.Errorf("the gateway answers %d for an unknown host, want 404", response.StatusCode)
 	}
 	return nil
+}
+
+// admissionAnswers tries to create a Service, which fails until the webhooks of this run are registered: after a crash, node and gateway
+// seem ready before.
+func (p *Platform) admissionAnswers(ctx context.Context) error {
+	s := &servingv1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "probe"}}
+	s.Spec.Template.Spec.Containers = []corev1.Container{{Image: "dev.local/probe"}}
+	return p.Kube.Create(ctx, s, client.DryRunAll)
 }
 
 func connect(kubeconfig string) (client.WithWatch, error) {
