@@ -147,6 +147,18 @@ func TestReadiness(t *testing.T) {
 			},
 		},
 		{
+			name: "http with a scheme in small letters",
+			probe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{
+				HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromInt32(9000), Scheme: "http"},
+			}},
+			want: corev1.Probe{
+				ProbeHandler: corev1.ProbeHandler{
+					HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromInt32(9000), Scheme: corev1.URISchemeHTTP},
+				},
+				PeriodSeconds: 1, SuccessThreshold: 1, TimeoutSeconds: 1,
+			},
+		},
+		{
 			name:  "grpc",
 			probe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{}}},
 			want: corev1.Probe{

@@ -2,6 +2,7 @@ package revision
 
 import (
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -60,6 +61,12 @@ func PodSpec(r *servingv1.Revision, s *config.Snapshot) corev1.PodSpec {
 
 // container completes one container in place.
 func container(r *servingv1.Revision, c *corev1.Container, s *config.Snapshot, serves bool) {
+	for _, p := range []*corev1.Probe{c.ReadinessProbe, c.LivenessProbe, c.StartupProbe} {
+		if p != nil && p.HTTPGet != nil {
+			// Knative takes a scheme in any case, Kubernetes in capitals only.
+			p.HTTPGet.Scheme = corev1.URIScheme(strings.ToUpper(string(p.HTTPGet.Scheme)))
+		}
+	}
 	if !serves && c.ReadinessProbe != nil {
 		often(c.ReadinessProbe)
 	}
