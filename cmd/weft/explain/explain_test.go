@@ -271,7 +271,7 @@ func TestReportIsJSON(t *testing.T) {
 	if err := json.Unmarshal(data, &got); err != nil {
 		t.Fatal(err)
 	}
-	if got["state"] != "ok" || got["object"] != "service/hello" || len(got["links"].([]any)) != 6 {
+	if got["state"] != "ok" || got["object"] != "service/hello" || len(got["links"].([]any)) != 7 {
 		t.Errorf("the report in JSON is %s", data)
 	}
 }

@@ -69,10 +69,8 @@ func (k *podLook) explain() {
 		k.broken("the pod was ended: %s", said(p.Status.Reason, trimPeriod(p.Status.Message)))
 		return
 	}
-	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
-		if k.container(c) {
-			return
-		}
+	if slices.ContainsFunc(slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses), k.container) {
+		return
 	}
 	if mount := k.event("FailedMount", ""); mount != nil {
 		k.broken("a volume cannot be mounted: %s", trimPeriod(mount.Message))

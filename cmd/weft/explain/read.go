@@ -163,36 +163,18 @@ func (r *reader) referred(ctx context.Context) (err error) {
 }
 
 // relatives reads what belongs to what has been read so far.
-func (r *reader) relatives(ctx context.Context, revision string) (err error) {
-	owner, routes := "", ""
-	switch {
-	case r.o.Service != nil:
-		owner, routes = r.o.Service.Name, r.o.Service.Name
-	case revision != "":
-		rev, err := get[servingv1.Revision](ctx, r, revision)
-		if err != nil {
-			return err
-		}
-		if rev != nil {
-			owner = rev.Labels[serving.ConfigurationLabelKey]
-			routes, _, _ = strings.Cut(rev.Annotations[serving.RoutesAnnotationKey], ",")
-		}
-	case r.o.Route != nil:
-		for i := range r.o.Route.Spec.Traffic {
-			owner = cmp.Or(owner, r.o.Route.Spec.Traffic[i].ConfigurationName)
-		}
-		owner = cmp.Or(owner, r.o.Route.Labels[serving.ServiceLabelKey])
-	case r.o.Configuration != nil:
-		owner = r.o.Configuration.Name
-		routes, _, _ = strings.Cut(r.o.Configuration.Annotations[serving.RoutesAnnotationKey], ",")
+func (r *reader) relatives(ctx context.Context, revision string) error {
+	owner, route, err := r.related(ctx, revision)
+	if err != nil {
+		return err
 	}
 	if owner != "" && r.o.Configuration == nil {
 		if r.o.Configuration, err = get[servingv1.Configuration](ctx, r, owner); err != nil {
 			return err
 		}
 	}
-	if routes != "" && r.o.Route == nil {
-		if r.o.Route, err = get[servingv1.Route](ctx, r, routes); err != nil {
+	if route != "" && r.o.Route == nil {
+		if r.o.Route, err = get[servingv1.Route](ctx, r, route); err != nil {
 			return err
 		}
 	}
@@ -206,6 +188,30 @@ func (r *reader) relatives(ctx context.Context, revision string) (err error) {
 	r.o.All = list.Items
 	slices.SortFunc(r.o.All, func(a, b servingv1.Revision) int { return newer(&a, &b) })
 	return nil
+}
+
+// related names the configuration and the route that what has been read belongs to.
+func (r *reader) related(ctx context.Context, revision string) (owner, route string, err error) {
+	switch {
+	case r.o.Service != nil:
+		return r.o.Service.Name, r.o.Service.Name, nil
+	case revision != "":
+		rev, err := get[servingv1.Revision](ctx, r, revision)
+		if rev != nil {
+			owner = rev.Labels[serving.ConfigurationLabelKey]
+			route, _, _ = strings.Cut(rev.Annotations[serving.RoutesAnnotationKey], ",")
+		}
+		return owner, route, err
+	case r.o.Route != nil:
+		for i := range r.o.Route.Spec.Traffic {
+			owner = cmp.Or(owner, r.o.Route.Spec.Traffic[i].ConfigurationName)
+		}
+		return cmp.Or(owner, r.o.Route.Labels[serving.ServiceLabelKey]), "", nil
+	case r.o.Configuration != nil:
+		route, _, _ = strings.Cut(r.o.Configuration.Annotations[serving.RoutesAnnotationKey], ",")
+		return r.o.Configuration.Name, route, nil
+	}
+	return "", "", nil
 }
 
 // foreign looks for a Service that holds the name of the Route and is not its placeholder.

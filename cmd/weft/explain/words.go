@@ -65,13 +65,13 @@ func short(d time.Duration) string {
 	if first < 0 {
 		return "0s"
 	}
-	out := ""
+	var out strings.Builder
 	for _, p := range parts[first:min(first+2, len(parts))] {
 		if p.n > 0 {
-			out += strconv.Itoa(p.n) + p.unit
+			out.WriteString(strconv.Itoa(p.n) + p.unit)
 		}
 	}
-	return out
+	return out.String()
 }
 
 // span writes a setting the way users write it in annotations: 60s, 10m, 48h.
