@@ -105,8 +105,8 @@ func (u *user) podAutoscaler(revision string) *autoscalingv1alpha1.PodAutoscaler
 	return &pa
 }
 
-// configure sets keys of config-autoscaler on a platform.
-func (u *user) configure(data map[string]string) {
+// configureAutoscaler sets keys of config-autoscaler on a platform.
+func (u *user) configureAutoscaler(data map[string]string) {
 	u.Helper()
 	u.wait(10*time.Second, fmt.Sprintf("configuring %v", data), func() error {
 		key := client.ObjectKey{Namespace: "knative-serving", Name: "config-autoscaler"}
@@ -273,7 +273,7 @@ func TestAutoscalingOfAllRevisions(t *testing.T) {
 	u := newUser(t, p)
 	u.must("image", "build", serverImage, "./server")
 
-	u.configure(map[string]string{"enable-scale-to-zero": "false", "stable-window": "6s"})
+	u.configureAutoscaler(map[string]string{"enable-scale-to-zero": "false", "stable-window": "6s"})
 	s := u.deploy("kept", annotate("initial-scale", "2"))
 	kept := s.Status.LatestReadyRevisionName
 	u.waitReadyPods(60*time.Second, kept, 1)
@@ -287,11 +287,11 @@ func TestAutoscalingOfAllRevisions(t *testing.T) {
 		}
 		return nil
 	})
-	u.configure(map[string]string{"enable-scale-to-zero": "true"})
+	u.configureAutoscaler(map[string]string{"enable-scale-to-zero": "true"})
 	u.waitReadyPods(60*time.Second, kept, 0)
-	u.configure(map[string]string{"min-scale": "2"})
+	u.configureAutoscaler(map[string]string{"min-scale": "2"})
 	u.waitReadyPods(30*time.Second, kept, 2)
-	u.configure(map[string]string{"min-scale": "0"})
+	u.configureAutoscaler(map[string]string{"min-scale": "0"})
 	u.waitReadyPods(60*time.Second, kept, 0)
 
 	// Without instances from the first moment on: ready all the same, and woken by the first request.
@@ -299,7 +299,7 @@ func TestAutoscalingOfAllRevisions(t *testing.T) {
 	if err := u.Kube.Create(t.Context(), none); err == nil || !strings.Contains(err.Error(), "initial-scale") {
 		t.Errorf("initial-scale 0 where it is not allowed: %v", err)
 	}
-	u.configure(map[string]string{"allow-zero-initial-scale": "true"})
+	u.configureAutoscaler(map[string]string{"allow-zero-initial-scale": "true"})
 	u.wait(20*time.Second, "initial-scale 0 is allowed", func() error {
 		return u.Kube.Create(t.Context(), u.service("none", annotate("initial-scale", "0")))
 	})
@@ -309,7 +309,7 @@ func TestAutoscalingOfAllRevisions(t *testing.T) {
 	}
 	u.mustGet(s.Status.URL, "/")
 
-	u.configure(map[string]string{"pod-autoscaler-class": "hpa.autoscaling.knative.dev"})
+	u.configureAutoscaler(map[string]string{"pod-autoscaler-class": "hpa.autoscaling.knative.dev"})
 	u.wait(20*time.Second, "a new service has the class of the cluster", func() error {
 		if err := u.Kube.Create(t.Context(), u.service("classed")); err != nil && !apierrors.IsAlreadyExists(err) {
 			return err

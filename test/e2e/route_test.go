@@ -214,10 +214,9 @@ func TestHTTPIsRedirected(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		where := a.header.Get("Location")
-		if host := to.URL().Hostname(); a.status != http.StatusMovedPermanently ||
-			!strings.HasPrefix(where, "https://"+host) || !strings.HasSuffix(where, "/a?b=c") {
-			t.Errorf("%s answers %d with location %q, want 301 to https", to, a.status, where)
+		want := fmt.Sprintf("https://%s:%d/a?b=c", to.URL().Hostname(), u.HTTPSPort)
+		if got := a.header.Get("Location"); a.status != http.StatusMovedPermanently || got != want {
+			t.Errorf("%s answers %d with location %q, want 301 and %q", to, a.status, got, want)
 		}
 	}
 	if got := u.mustGet(caller.Status.URL, "/fetch?url="+s.Status.Address.URL.String()); !strings.HasPrefix(got, "moved-00001") {
@@ -240,4 +239,51 @@ func (u *user) getOnce(to *apis.URL, path string) (answer, error) {
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	return answer{response.StatusCode, string(body), response.Header}, err
+}
+
+// TestReadyIsReachableInTheCluster calls services from a pod in the moment in which they become ready, by all of their names.
+func TestReadyIsReachableInTheCluster(t *testing.T) {
+	t.Parallel()
+	u := newUser(t, shared)
+	caller := u.deploy("caller", annotate("min-scale", "1"))
+	for i := range 4 {
+		name := fmt.Sprintf("fresh-%d", i)
+		s := u.service(name, split(target("", 100, "now")))
+		if err := u.Kube.Create(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		u.watchReady(name)
+		for _, host := range []string{name, "now-" + name} {
+			for _, suffix := range []string{"", ".svc", ".svc.cluster.local"} {
+				if got := u.mustGet(caller.Status.URL, "/fetch?url=http://"+host+"."+u.namespace+suffix+"/"); !strings.HasPrefix(got, name+"-00001") {
+					t.Errorf("%s.%s%s answers %q", host, u.namespace, suffix, got)
+				}
+			}
+		}
+	}
+}
+
+// watchReady returns as soon as the API tells that a service is ready; polling would be too late.
+func (u *user) watchReady(name string) {
+	u.Helper()
+	var list servingv1.ServiceList
+	w, err := u.Kube.Watch(u.Context(), &list, client.InNamespace(u.namespace))
+	if err != nil {
+		u.Fatal(err)
+	}
+	defer w.Stop()
+	limit := time.After(60 * time.Second)
+	for {
+		select {
+		case <-limit:
+			u.Fatalf("%s is not ready within 60 s", name)
+		case ev, ok := <-w.ResultChan():
+			if !ok {
+				u.Fatal("the watch has ended")
+			}
+			if s, ok := ev.Object.(*servingv1.Service); ok && s.Name == name && s.IsReady() {
+				return
+			}
+		}
+	}
 }
