@@ -95,22 +95,26 @@ func run(ctx context.Context, o options) (err error) {
 	if err := p.prepare(ctx, b.module); err != nil {
 		return err
 	}
-	var results []suiteResult
+	var out report
 	for _, s := range suites {
-		r, err := s.run(ctx, b, p, registry.host, o.run)
+		var r suiteResult
+		r, err = s.run(ctx, b, p, registry.host, o.run)
+		out.results = append(out.results, r)
 		if err != nil {
-			return err
+			break
 		}
-		results = append(results, r)
 	}
-	out := report{results: results, took: time.Since(start), module: b.version}
+	out.took, out.module = time.Since(start), b.version
 	out.print(os.Stdout, allowed)
+	if err != nil {
+		return err
+	}
 	if o.results != "" && o.run == "" && o.suite == "" {
 		if err := out.write(ctx, o.results); err != nil {
 			return err
 		}
 	}
-	if slices.ContainsFunc(results, func(r suiteResult) bool { return !r.passed(allowed) }) {
+	if slices.ContainsFunc(out.results, func(r suiteResult) bool { return !r.passed(allowed) }) {
 		p.keepLogs(o.cache)
 		return errors.New("not every test passed")
 	}
