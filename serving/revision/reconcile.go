@@ -65,7 +65,15 @@ func New(o Options) *Reconciler {
 
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	return status.Reconcile(ctx, r.store, req.NamespacedName, r.reconcile)
+	lives := false
+	result, err := status.Reconcile(ctx, r.store, req.NamespacedName, func(ctx context.Context, rev *servingv1.Revision) (reconcile.Result, error) {
+		lives = true
+		return r.reconcile(ctx, rev)
+	})
+	if !lives && err == nil && r.digests != nil {
+		r.digests.Forget(req.NamespacedName)
+	}
+	return result, err
 }
 
 func (r *Reconciler) reconcile(ctx context.Context, rev *servingv1.Revision) (reconcile.Result, error) {

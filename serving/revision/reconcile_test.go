@@ -113,6 +113,24 @@ func TestDigests(t *testing.T) {
 	}
 }
 
+// TestDeletedRevision wants nothing to be remembered of a revision that goes before its digests are stored.
+func TestDeletedRevision(t *testing.T) {
+	t.Parallel()
+	d := &digests{}
+	f := newFixture(t, d, nil)
+	rev, err := f.reconcile()
+	if err != nil || d.forgot != 0 {
+		t.Fatalf("%v, forgot %d times before the digests are known", err, d.forgot)
+	}
+	if err := f.Store.Delete(t.Context(), rev); err != nil {
+		t.Fatal(err)
+	}
+	request := reconcile.Request{NamespacedName: client.ObjectKeyFromObject(rev)}
+	if _, err := f.reconciler.Reconcile(t.Context(), request); err != nil || d.forgot != 1 {
+		t.Errorf("%v, forgot %d times, want once", err, d.forgot)
+	}
+}
+
 func TestRefusedDeployment(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil, func(live client.WithWatch) client.Client {
