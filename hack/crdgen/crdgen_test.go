@@ -36,12 +36,13 @@ func TestCommittedFilesAreCurrent(t *testing.T) {
 
 func TestOutputIsDeterministic(t *testing.T) {
 	t.Parallel()
+	once, again := newDocumentation(), newDocumentation()
 	for _, k := range kinds() {
-		first, err := render(k)
+		first, err := render(once, k)
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, err := render(k)
+		second, err := render(again, k)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,12 +65,13 @@ func TestSchemasAgreeWithUpstream(t *testing.T) {
 		"PodAutoscaler":      "knative.dev/serving/config/core/300-resources/podautoscaler.yaml",
 		"ClusterDomainClaim": "knative.dev/networking/config/domain-claim.yaml",
 	}
+	docs := newDocumentation()
 	for _, k := range kinds() {
 		t.Run(k.names.Kind, func(t *testing.T) {
 			t.Parallel()
 			module, file := splitModule(files[k.names.Kind])
 			want := specOf(t, read(t, filepath.Join(moduleDir(t, module), file)))
-			ours, err := render(k)
+			ours, err := render(docs, k)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -146,4 +148,37 @@ func read(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// TestDescriptions makes sure that kubectl explain has something to say, and that it is short: the API server keeps it in memory.
+func TestDescriptions(t *testing.T) {
+	t.Parallel()
+	docs := newDocumentation()
+	for _, tt := range []struct{ kind, path, want string }{
+		{"Service", "spec.template", "Template holds the latest specification for the Revision to be stamped out."},
+		{"Service", "spec.template.spec.containers.image", "Container image name."},
+		{"Route", "spec.traffic.tag", "Tag is optionally used to expose a dedicated url for referencing this target exclusively."},
+		{"ClusterDomainClaim", "", "ClusterDomainClaim is a cluster-wide reservation for a particular domain name."},
+	} {
+		i := slices.IndexFunc(kinds(), func(k kind) bool { return k.names.Kind == tt.kind })
+		schema, err := docs.objectSchema(kinds()[i].object, kinds()[i].filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name := range strings.FieldsFuncSeq(tt.path, func(r rune) bool { return r == '.' }) {
+			if schema.Items != nil {
+				schema = *schema.Items.Schema
+			}
+			schema = schema.Properties[name]
+		}
+		if schema.Description != tt.want {
+			t.Errorf("%s %s: got %q, want %q", tt.kind, tt.path, schema.Description, tt.want)
+		}
+	}
+	const limit = 100 << 10
+	for _, k := range kinds() {
+		if data := read(t, filepath.Join(committed, k.fileName())); len(data) > limit {
+			t.Errorf("%s has %d bytes, more than %d", k.fileName(), len(data), limit)
+		}
+	}
 }

@@ -23,8 +23,9 @@ func main() {
 
 // run writes every definition into dir, which must exist.
 func run(dir string) error {
+	docs := newDocumentation()
 	for _, k := range kinds() {
-		data, err := render(k)
+		data, err := render(docs, k)
 		if err != nil {
 			return fmt.Errorf("rendering %s: %w", k.fileName(), err)
 		}

@@ -23,8 +23,12 @@ const quantityPattern = `^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[n
 	`([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$`
 
 // objectSchema is the schema of a whole API object.
-func objectSchema(t reflect.Type, f *filter) (props, error) {
-	root := props{Type: "object", Properties: map[string]props{
+func (d *documentation) objectSchema(t reflect.Type, f *filter) (props, error) {
+	about, err := d.typeDoc(t)
+	if err != nil {
+		return props{}, err
+	}
+	root := props{Type: "object", Description: about, Properties: map[string]props{
 		"apiVersion": {Type: "string"}, "kind": {Type: "string"}, "metadata": {Type: "object"},
 	}}
 	for _, name := range []string{"Spec", "Status"} {
@@ -34,7 +38,7 @@ func objectSchema(t reflect.Type, f *filter) (props, error) {
 		}
 		key := strings.ToLower(name)
 		sub, _ := f.below(key)
-		schema, err := schemaOf(field.Type, sub)
+		schema, err := d.schemaOf(field.Type, sub)
 		if err != nil {
 			return props{}, fmt.Errorf("describing %s.%s: %w", t.Name(), key, err)
 		}
@@ -42,26 +46,29 @@ func objectSchema(t reflect.Type, f *filter) (props, error) {
 		if name == "Status" && len(schema.Properties) == 0 {
 			continue
 		}
+		if schema.Description, err = d.fieldDoc(t, name); err != nil {
+			return props{}, err
+		}
 		root.Properties[key] = schema
 	}
 	return root, nil
 }
 
 // schemaOf is the structural schema of one value, as encoding/json writes it.
-func schemaOf(t reflect.Type, f *filter) (props, error) {
+func (d *documentation) schemaOf(t reflect.Type, f *filter) (props, error) {
 	if t.Kind() == reflect.Pointer {
-		return schemaOf(t.Elem(), f)
+		return d.schemaOf(t.Elem(), f)
 	}
 	if known, ok := knownSchema(t); ok {
 		return known, nil
 	}
 	switch t.Kind() {
 	case reflect.Struct:
-		return structSchema(t, f)
+		return d.structSchema(t, f)
 	case reflect.Slice:
-		return sliceSchema(t, f)
+		return d.sliceSchema(t, f)
 	case reflect.Map:
-		value, err := schemaOf(t.Elem(), nil)
+		value, err := d.schemaOf(t.Elem(), nil)
 		if err != nil {
 			return props{}, err
 		}
@@ -117,7 +124,7 @@ func anyObject() props {
 	return props{Type: "object", XPreserveUnknownFields: new(true)}
 }
 
-func structSchema(t reflect.Type, f *filter) (props, error) {
+func (d *documentation) structSchema(t reflect.Type, f *filter) (props, error) {
 	schema := props{Type: "object", Properties: map[string]props{}}
 	if isAtomic(t) {
 		schema.XMapType = new("atomic")
@@ -126,7 +133,7 @@ func structSchema(t reflect.Type, f *filter) (props, error) {
 		schema.Properties, schema.XPreserveUnknownFields = nil, new(true)
 		return schema, nil
 	}
-	if err := addFields(&schema, t, f); err != nil {
+	if err := d.addFields(&schema, t, f); err != nil {
 		return props{}, err
 	}
 	slices.Sort(schema.Required)
@@ -134,14 +141,14 @@ func structSchema(t reflect.Type, f *filter) (props, error) {
 }
 
 // addFields describes the fields of t, and those that it embeds inline, in schema.
-func addFields(schema *props, t reflect.Type, f *filter) error {
+func (d *documentation) addFields(schema *props, t reflect.Type, f *filter) error {
 	for field := range t.Fields() {
 		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if name == "-" || !field.IsExported() {
 			continue
 		}
 		if name == "" && field.Anonymous {
-			if err := addFields(schema, field.Type, f); err != nil {
+			if err := d.addFields(schema, field.Type, f); err != nil {
 				return err
 			}
 			continue
@@ -150,9 +157,12 @@ func addFields(schema *props, t reflect.Type, f *filter) error {
 		if !permitted {
 			continue
 		}
-		value, err := schemaOf(field.Type, below)
+		value, err := d.schemaOf(field.Type, below)
 		if err != nil {
 			return fmt.Errorf("field %s: %w", name, err)
+		}
+		if value.Description, err = d.fieldDoc(t, field.Name); err != nil {
+			return err
 		}
 		annotate(&value, t, field, below)
 		schema.Properties[name] = value
@@ -186,11 +196,11 @@ func annotate(value *props, owner reflect.Type, field reflect.StructField, f *fi
 	}
 }
 
-func sliceSchema(t reflect.Type, f *filter) (props, error) {
+func (d *documentation) sliceSchema(t reflect.Type, f *filter) (props, error) {
 	if t.Elem().Kind() == reflect.Uint8 {
 		return props{Type: "string", Format: "byte"}, nil
 	}
-	items, err := schemaOf(t.Elem(), f)
+	items, err := d.schemaOf(t.Elem(), f)
 	if err != nil {
 		return props{}, err
 	}
