@@ -45,8 +45,8 @@ unit: runtime ## unit tests, with the race detector where Kubernetes itself is n
 e2e: build ## end-to-end tests on a platform of their own
 	@hack/step.sh "end-to-end tests" env PATH="$(BIN):$$PATH" WEFT_BIN=$(BIN) go test -count=1 -timeout 20m -v ./test/e2e
 
-conformance-serving: build ## Knative Serving's conformance suites on a platform of their own (docs/conformance.md)
-	@cd test/conformance && PATH="$(BIN):$$PATH" go run ./run -bin $(BIN) -results results/serving.md
+conformance-serving: build ## Knative Serving's conformance suites on a platform of their own; E2E=1 adds its end-to-end tests
+	@cd test/conformance && PATH="$(BIN):$$PATH" go run ./run -bin $(BIN) -results results/serving.md $(if $(E2E),-e2e)
 
 check: ## formatting, vet, import walls and generated files
 	@hack/check.sh
