@@ -69,4 +69,10 @@ func TestUpdatePlaceholder(t *testing.T) {
 	if got == nil || got.Spec.ExternalName != DefaultLocalGateway || got.Labels["user"] != "x" {
 		t.Errorf("update is %v, want the gateway and the label of the user", got)
 	}
+
+	have = want.DeepCopy()
+	have.Spec.Type, have.Spec.ExternalName, have.Spec.ClusterIP = corev1.ServiceTypeClusterIP, "", "10.0.0.7"
+	if got := updatePlaceholder(have, want); got == nil || got.Spec.Type != corev1.ServiceTypeExternalName || got.Spec.ClusterIP != "" {
+		t.Errorf("update of another type is %v, want nothing of that type left", got)
+	}
 }
