@@ -79,7 +79,7 @@ type wall struct {
 }
 
 var dataPlane = []string{
-	"mesh/proxy", "mesh/http1", "mesh/http2", "mesh/tcp", "mesh/filter", "mesh/balance", "mesh/dns", "mesh/capture", "mesh/telemetry", "mesh/config",
+	"mesh/proxy", "mesh/http1", "mesh/http2", "mesh/tcp", "mesh/filter", "mesh/balance", "mesh/dns", "mesh/capture", "mesh/telemetry", "mesh/config", "mesh/certificate",
 	"mesh/distribute/client", "activator", "cmd/proxy",
 }
 
