@@ -25,6 +25,7 @@ func seeds(f *testing.F, add func(kind uint8, object string)) {
 				"volumes":[{"name":"v","projected":{"sources":[null,{}]}}],"initContainers":[{}]}},"traffic":[{"tag":"t"},{"percent":100}]}}`,
 			`{"metadata":{"name":"a"},"spec":{"containers":[{"image":"b","readinessProbe":{"httpGet":{}},"resources":{"limits":{"cpu":"1e3"}},
 				"volumeMounts":[{"name":"v"}]}],"timeoutSeconds":-1,"containerConcurrency":0}}`,
+			`{"metadata":{"name":"a","ownerReferences":[],"annotations":{"serving.knative.dev/creator":"eve"}},"spec":{"template":{}}}`,
 			`{"metadata":{"name":"a.b.c"},"spec":{"ref":{"kind":"Service","name":"a","apiVersion":"serving.knative.dev/v1"},"tls":{}}}`,
 			`{"metadata":{"name":"a"},"spec":{"protocolType":"h2c","scaleTargetRef":{"kind":"K","name":"a","apiVersion":"v1"}}}`,
 		} {

@@ -80,6 +80,10 @@ func read(k kind, raw runtime.RawExtension) (object, error) {
 	if err := sigsjson.UnmarshalCaseSensitivePreserveInts(raw.Raw, o); err != nil {
 		return nil, err
 	}
+	// Whether a Service owns an object is asked of this list, and an empty one is not stored.
+	if meta := o.GetObjectMeta(); len(meta.GetOwnerReferences()) == 0 {
+		meta.SetOwnerReferences(nil)
+	}
 	return o, nil
 }
 
