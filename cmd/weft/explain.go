@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -78,10 +79,10 @@ func runExplain(cmd *cobra.Command, g *global, f *explainFlags, args []string) e
 		return err
 	}
 	objects, err := explain.Read(ctx, cluster, target, kubectl)
-	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("the API at %s does not answer: %w", access.Host, err)
-		}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), utilnet.IsConnectionRefused(err):
+		return fmt.Errorf("the API at %s does not answer; does the control plane run? (weft status)", access.Host)
+	case err != nil:
 		return err
 	}
 	now := time.Now()

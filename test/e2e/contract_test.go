@@ -437,6 +437,24 @@ func (u *user) expectContinue(s *servingv1.Service) {
 	}
 }
 
+func TestContractConcurrencyIsExact(t *testing.T) {
+	t.Parallel()
+	u := newUser(t, shared)
+	s := u.deploy("three", concurrency(3), annotate("min-scale", "1"), annotate("max-scale", "1"))
+	var wg sync.WaitGroup
+	for range 30 {
+		wg.Go(func() {
+			if a, err := u.get(s.Status.URL, "/sleep?for=100ms"); err != nil || a.status != http.StatusOK {
+				t.Errorf("%v, status %d %s", err, a.status, a.body)
+			}
+		})
+	}
+	wg.Wait()
+	if got := strings.TrimSpace(u.mustGet(s.Status.URL, "/peak")); got != "3" {
+		t.Errorf("the container saw %s requests at once, want exactly its limit of 3", got)
+	}
+}
+
 func TestContractProbes(t *testing.T) {
 	t.Parallel()
 	u := newUser(t, shared)

@@ -94,6 +94,8 @@ func (e *NotFoundError) Error() string {
 type reader struct {
 	Cluster
 	o *Objects
+	// recorded are the events of the namespace, nil before they have been read.
+	recorded []corev1.Event
 }
 
 // Read gathers what explains the target. Kubectl is how its user calls kubectl.
@@ -278,9 +280,12 @@ func (r *reader) revision(ctx context.Context, name string) (err error) {
 
 // events returns those of a revision's pods and ReplicaSets.
 func (r *reader) events(ctx context.Context, of *RevisionObjects) ([]corev1.Event, error) {
-	var list corev1.EventList
-	if err := r.list(ctx, &list); err != nil {
-		return nil, err
+	if r.recorded == nil {
+		var list corev1.EventList
+		if err := r.list(ctx, &list); err != nil {
+			return nil, err
+		}
+		r.recorded = append([]corev1.Event{}, list.Items...)
 	}
 	wanted := func(ref *corev1.ObjectReference) bool {
 		if ref.Kind == "ReplicaSet" {
@@ -288,7 +293,7 @@ func (r *reader) events(ctx context.Context, of *RevisionObjects) ([]corev1.Even
 		}
 		return ref.Kind == "Pod" && slices.ContainsFunc(of.Pods, func(p corev1.Pod) bool { return p.Name == ref.Name })
 	}
-	events := slices.DeleteFunc(list.Items, func(e corev1.Event) bool { return !wanted(&e.InvolvedObject) })
+	events := slices.DeleteFunc(slices.Clone(r.recorded), func(e corev1.Event) bool { return !wanted(&e.InvolvedObject) })
 	slices.SortStableFunc(events, func(a, b corev1.Event) int { return lastSeen(&b).Compare(lastSeen(&a)) })
 	return events, nil
 }
