@@ -63,6 +63,10 @@ func TestKinds(t *testing.T) {
 			}
 		}
 	}
+	if got := u.kubectl("explain", "ksvc.spec.template"); !strings.Contains(got, "FIELDS:\n  metadata") ||
+		!strings.Contains(strings.Join(strings.Fields(got), " "), "Template holds the latest specification for the Revision to be stamped out.") {
+		t.Errorf("kubectl explain says %q", got)
+	}
 	// A write of the status subresource changes neither the spec nor who changed it last.
 	before, err := u.load("shown")
 	if err != nil {
@@ -113,6 +117,14 @@ func TestAdmission(t *testing.T) {
 	})
 	if err == nil || !strings.Contains(err.Error(), "validation callback failed") {
 		t.Errorf("a dry run of a pod that the API server refuses: %v", err)
+	}
+
+	claim := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "networking.internal.knative.dev/v1alpha1", "kind": "ClusterDomainClaim",
+		"metadata": map[string]any{"name": "nobody." + u.namespace + ".test"}, "spec": map[string]any{},
+	}}
+	if err := u.Kube.Create(t.Context(), claim); err == nil || !strings.Contains(err.Error(), "spec.namespace: Required value") {
+		t.Errorf("a claim for no namespace: %v", err)
 	}
 
 	s := u.deploy("written", annotate("window", "6s"))
