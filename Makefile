@@ -15,7 +15,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 
 export GOTOOLCHAIN := local
 
-.PHONY: help build demo up down test unit e2e conformance-serving check lint generate bench clean runtime
+.PHONY: help build demo up down test unit e2e kn conformance-serving check lint generate bench clean runtime
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,13 @@ test: check unit e2e ## everything that continuous integration runs
 unit: runtime ## unit tests, with the race detector where Kubernetes itself is not linked
 	@hack/test-unit.sh
 
-e2e: build ## end-to-end tests on a platform of their own
+# The client that the end-to-end tests drive, at the version that its own module pins.
+$(BIN)/kn: hack/kn/go.mod hack/kn/go.sum
+	@hack/step.sh "building kn" env -C hack/kn go build -ldflags '-s -w' -o $@ knative.dev/client/cmd/kn
+
+kn: $(BIN)/kn
+
+e2e: build kn ## end-to-end tests on a platform of their own
 	@hack/step.sh "end-to-end tests" env PATH="$(BIN):$$PATH" WEFT_BIN=$(BIN) go test -count=1 -timeout 20m -v ./test/e2e
 
 conformance-serving: build ## Knative Serving's conformance suites on a platform of their own; E2E=1 adds its end-to-end tests
