@@ -104,7 +104,7 @@ func run(ctx context.Context, o options) (err error) {
 			break
 		}
 	}
-	out.took, out.module = time.Since(start), b.version
+	out.took, out.module, out.weft = time.Since(start), b.version, output(ctx, filepath.Join(o.bin, "weft"), "--version")
 	out.print(os.Stdout, allowed)
 	if err != nil {
 		return err

@@ -99,8 +99,8 @@ func showProgress(r suiteResult, ended *testResult, took time.Duration) {
 type report struct {
 	results []suiteResult
 	took    time.Duration
-	// module is the version of the suites.
-	module string
+	// module is the version of the suites, weft that of the binary under test.
+	module, weft string
 }
 
 // print writes what a person wants to know: the output of what failed, and a line for each suite.
@@ -131,11 +131,11 @@ func (r report) print(w io.Writer, allowed reasons) {
 	fmt.Fprintf(w, "in all %s\n", r.took.Round(time.Second))
 }
 
-// write writes the results as a page, with the commit and the machine.
+// write writes the results as a page, with the versions and the machine.
 func (r report) write(ctx context.Context, path string) error {
 	var page strings.Builder
-	fmt.Fprintf(&page, "# Results of the conformance suites\n\nWritten by `make conformance-serving`. Suites of %s %s. Commit %s, %s. %s, %d cores, kernel %s, %s.\n\n",
-		module, r.module, output(ctx, "git", "rev-parse", "--short", "HEAD"), time.Now().UTC().Format(time.DateOnly), cpu(), runtime.NumCPU(),
+	fmt.Fprintf(&page, "# Results of the conformance suites\n\nWritten by `make conformance-serving`. Suites of %s %s, %s, %s. %s, %d cores, kernel %s, %s.\n\n",
+		module, r.module, r.weft, time.Now().UTC().Format(time.DateOnly), cpu(), runtime.NumCPU(),
 		output(ctx, "uname", "-r"), runtime.Version())
 	page.WriteString("| suite | tests | passed | failed | skipped | left out | time |\n|---|---|---|---|---|---|---|\n")
 	for _, s := range r.results {
