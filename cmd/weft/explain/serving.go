@@ -133,7 +133,7 @@ func (e *explainer) mapping(m *servingv1beta1.DomainMapping) Link {
 	certificate := m.Status.GetCondition(servingv1beta1.DomainMappingConditionCertificateProvisioned)
 	switch {
 	case claimed.IsFalse() && claimed.GetReason() == "DomainAlreadyClaimed":
-		l.Cause = fmt.Sprintf("the domain %s belongs to a DomainMapping in another namespace", m.Name)
+		l.Cause = fmt.Sprintf("the domain %s cannot be used: %s", m.Name, trimPeriod(claimed.GetMessage()))
 		l.Next = []string{e.Kubectl + " get domainmappings,clusterdomainclaims --all-namespaces"}
 	case claimed.IsFalse():
 		l.Cause = fmt.Sprintf("the domain %s is not claimed: %s", m.Name, oneLine(claimed.GetMessage()))
