@@ -19,8 +19,8 @@ func TestNoRequestFailsDuringAnyUpdate(t *testing.T) {
 	t.Parallel()
 	u := newUser(t, shared)
 	stable := target("steady-00001", 0, "stable")
-	s := u.deploy("steady", env("VERSION", "1"))
-	s = u.change("steady", split(target("", 100, ""), stable))
+	u.deploy("steady", env("VERSION", "1"))
+	s := u.change("steady", split(target("", 100, ""), stable))
 	flows := []*traffic{u.send(2, s.Status.URL, "/"), u.send(1, tagURL(s, "stable"), "/")}
 	const reserve = "steady-00003"
 

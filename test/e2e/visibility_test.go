@@ -47,7 +47,7 @@ func TestVisibilityFlips(t *testing.T) {
 	patch("peek-shy", "remove")
 	u.waitAnswer(tag, http.StatusOK, "shy-00001")
 
-	s = u.change("shy", func(s *servingv1.Service) { s.Labels = map[string]string{visibility: local} })
+	u.change("shy", func(s *servingv1.Service) { s.Labels = map[string]string{visibility: local} })
 	u.waitAnswer(public, http.StatusNotFound, "")
 	u.waitAnswer(tag, http.StatusNotFound, "")
 	s = u.waitLocal("shy", true)
