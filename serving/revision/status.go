@@ -134,8 +134,8 @@ func reflectSlowStart(rs *servingv1.RevisionStatus, pods []corev1.Pod, now time.
 			}
 			left := c.State.Running.StartedAt.Add(slowStart).Sub(now)
 			if left <= 0 {
-				rs.MarkContainerHealthyUnknown(reasonNotReady,
-					fmt.Sprintf("Container %q is running, but its readiness probe has not succeeded yet.", c.Name))
+				rs.MarkContainerHealthyUnknown(reasonNotReady, fmt.Sprintf(
+					"Container %q is running, but its readiness probe%s has not succeeded yet.", c.Name, readinessOf(&pods[i], c.Name)))
 				return 0
 			}
 			if wait == 0 || left < wait {

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	autoscalingv1alpha1 "knative.dev/serving/pkg/apis/autoscaling/v1alpha1"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
@@ -173,6 +174,16 @@ func TestReflectPods(t *testing.T) {
 			name: "slow", pods: []corev1.Pod{podOf("a", runningFor(time.Minute))}, wantResources: deploying,
 			wantContainer: `Unknown ContainerNotReady: Container "user-container" is running, but its readiness probe has not succeeded yet.`,
 			wantReady:     `Unknown ContainerNotReady: Container "user-container" is running, but its readiness probe has not succeeded yet.`,
+		},
+		{
+			name: "slow, and what is probed", wantResources: deploying, pods: []corev1.Pod{func() corev1.Pod {
+				p := podOf("a", runningFor(time.Minute))
+				get := &corev1.HTTPGetAction{Path: "/ready%20now", Port: intstr.FromInt32(8080)}
+				p.Spec.Containers = []corev1.Container{{Name: "user-container", ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get}}}}
+				return p
+			}()},
+			wantContainer: `Unknown ContainerNotReady: Container "user-container" is running, but its readiness probe (GET /ready%20now on port 8080) has not succeeded yet.`,
+			wantReady:     `Unknown ContainerNotReady: Container "user-container" is running, but its readiness probe (GET /ready%20now on port 8080) has not succeeded yet.`,
 		},
 		{
 			name: "ready before the autoscaler says so", deployment: func(d *appsv1.Deployment) { d.Status.ReadyReplicas = 1 },

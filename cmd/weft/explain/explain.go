@@ -1,7 +1,7 @@
 // Package explain says why an object is as it is: it follows the chain Service, Configuration, Revision, Deployment, Pod,
 // PodAutoscaler, Route, and finds the first link that is broken, its cause in a user's words, and what to do about it. Command
 // weft explain calls it. Read gathers the objects from any Kubernetes API, Explain is a pure function of them, and Report.Print
-// writes for people. It must not import Kubernetes itself nor a controller: it sees what a user of kubectl sees.
+// writes for people. It must not import Kubernetes itself: it sees what a user of kubectl sees.
 package explain
 
 import (

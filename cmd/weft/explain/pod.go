@@ -8,6 +8,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/weft-dev/weft/serving/revision"
 )
 
 // patience is how long a container may run before a probe that has not succeeded counts as a failure rather than a start.
@@ -269,21 +271,7 @@ func (k *podLook) notReady(c corev1.ContainerStatus) {
 }
 
 // probe says what a probe does.
-func probe(p *corev1.Probe) string {
-	switch {
-	case p == nil:
-		return "not set"
-	case p.HTTPGet != nil:
-		return fmt.Sprintf("GET %s on port %s", cmp.Or(p.HTTPGet.Path, "/"), p.HTTPGet.Port.String())
-	case p.TCPSocket != nil:
-		return "a TCP connection to port " + p.TCPSocket.Port.String()
-	case p.GRPC != nil:
-		return fmt.Sprintf("gRPC health on port %d", p.GRPC.Port)
-	case p.Exec != nil:
-		return "the command " + strings.Join(p.Exec.Command, " ")
-	}
-	return "not set"
-}
+func probe(p *corev1.Probe) string { return cmp.Or(revision.DescribeProbe(p), "not set") }
 
 // event is the pod's newest event of a reason whose message begins with prefix.
 func (k *podLook) event(reason, prefix string) *corev1.Event {
