@@ -73,11 +73,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	suites := conformanceSuites()
-	if o.e2e {
-		suites = append(suites, endToEndSuite(allowed.leftOut))
-	}
-	suites = slices.DeleteFunc(suites, func(s suite) bool { return !strings.Contains(s.path, o.suite) })
+	suites := o.suites(allowed)
 	b, err := build(ctx, o, suites)
 	if err != nil {
 		return err
@@ -95,15 +91,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err := p.prepare(ctx, b.module); err != nil {
 		return err
 	}
-	var out report
-	for _, s := range suites {
-		var r suiteResult
-		r, err = s.run(ctx, b, p, registry.host, o.run)
-		out.results = append(out.results, r)
-		if err != nil {
-			break
-		}
-	}
+	out, err := runSuites(ctx, suites, b, p, registry.host, o.run)
 	out.took, out.module, out.weft = time.Since(start), b.version, output(ctx, filepath.Join(o.bin, "weft"), "--version")
 	out.print(os.Stdout, allowed)
 	if err != nil {
@@ -119,4 +107,26 @@ func run(ctx context.Context, o options) (err error) {
 		return errors.New("not every test passed")
 	}
 	return nil
+}
+
+// suites are those that the flags ask for.
+func (o options) suites(allowed reasons) []suite {
+	suites := conformanceSuites()
+	if o.e2e {
+		suites = append(suites, endToEndSuite(allowed.leftOut))
+	}
+	return slices.DeleteFunc(suites, func(s suite) bool { return !strings.Contains(s.path, o.suite) })
+}
+
+// runSuites runs one suite after the other. The report has what is known also when that ends early.
+func runSuites(ctx context.Context, suites []suite, b built, p *platform, registry, expression string) (report, error) {
+	var out report
+	for _, s := range suites {
+		r, err := s.run(ctx, b, p, registry, expression)
+		out.results = append(out.results, r)
+		if err != nil {
+			return out, err
+		}
+	}
+	return out, nil
 }
