@@ -2,6 +2,7 @@ package knative
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
@@ -118,10 +119,8 @@ func (t *table) rules(host string) []*config.Rule {
 		return nil
 	}
 	for _, vh := range first.route.GetVirtualHosts() {
-		for _, name := range vh.GetHosts() {
-			if name == host {
-				return vh.GetRules()
-			}
+		if slices.Contains(vh.GetHosts(), host) {
+			return vh.GetRules()
 		}
 	}
 	return nil

@@ -145,7 +145,7 @@ func TestMappingSwitchesItsTarget(t *testing.T) {
 	dm := toService("www.example.com", "one")
 	w := newWorld(t, one, two, dm, revision("r1", nil), revision("r2", nil))
 	w.programmed.restored()
-	a, leave := w.connect("p1")
+	_, leave := w.connect("p1")
 	w.reconcile("one", "two")
 	w.reconcileMappings("www.example.com")
 	w.awaitMapping(dm, "")
@@ -169,7 +169,7 @@ func TestMappingSwitchesItsTarget(t *testing.T) {
 		t.Errorf("before the new target is compiled: yes, want no, not %q", why)
 	}
 	w.reconcileMappings("www.example.com")
-	a, _ = w.connect("p2")
+	a, _ := w.connect("p2")
 	w.awaitMapping(dm, "")
 	awaitRoute(t, a, "domainmapping/default/www.example.com", `
 		name: "domainmapping/default/www.example.com"

@@ -65,17 +65,24 @@ func (c *Controller) observe(ctx context.Context) error {
 	defer routes.Close()
 	backends := c.distributor.Watch(config.BackendType)
 	defer backends.Close()
+	mappings := c.distributor.Watch(config.RouteType)
+	defer mappings.Close()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		return c.forward(ctx, routes, func(name string) []owner {
-			if key, ok := ownerOf(name); ok {
-				return []owner{key}
-			}
-			return nil
-		})
-	})
+	// A watch for each channel: the reader of one must not make the other's wait.
+	group.Go(func() error { return c.forward(ctx, routes, ownerOfKind(kindRoute)) })
+	group.Go(func() error { return c.forward(ctx, mappings, ownerOfKind(kindMapping)) })
 	group.Go(func() error { return c.forward(ctx, backends, c.table.usersOf) })
 	return group.Wait()
+}
+
+// ownerOfKind gives the owner of a resource if it is of a kind.
+func ownerOfKind(want kind) func(resource string) []owner {
+	return func(resource string) []owner {
+		if key, ok := ownerOf(resource); ok && key.kind == want {
+			return []owner{key}
+		}
+		return nil
+	}
 }
 
 func (c *Controller) forward(ctx context.Context, watch *distribute.Watch, keys func(name string) []owner) error {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,7 +86,7 @@ func (u *user) setUpScript(env *testscript.Env) error {
 // program is a command of a script that runs a program with what the script says behind args.
 func (u *user) program(path string, args ...string) func(*testscript.TestScript, bool, []string) {
 	return func(ts *testscript.TestScript, neg bool, more []string) {
-		err := ts.Exec(path, append(args[:len(args):len(args)], more...)...)
+		err := ts.Exec(path, append(slices.Clip(args), more...)...)
 		switch {
 		case err == nil && neg:
 			ts.Fatalf("it succeeded, want an error")
