@@ -17,8 +17,8 @@ const rolloutAnnotation = "networking.internal.knative.dev/rollout"
 
 // rollouts are those in progress, each for one host. A host at rest has none.
 type rollouts struct {
-	// Targets are the paces of the route's own host, by tag and configuration of the target. How far they are status.traffic says.
-	Targets map[string]*pace `json:"targets,omitempty"`
+	// Configurations are the paces of the route's own host, by configuration. How far they are status.traffic says.
+	Configurations map[string]*pace `json:"configurations,omitempty"`
 	// Tags are the rollouts of the tags' hosts, by tag.
 	Tags map[string]*tagRollout `json:"tags,omitempty"`
 }
@@ -150,11 +150,19 @@ func drain(shares []share, percents int64) []share {
 // out of an outage.
 func rollOut(r *servingv1.Route, targets []servingv1.TrafficTarget, in Referred, m moment) (out []servingv1.TrafficTarget, wait time.Duration) {
 	noted := readRollouts(&r.Status)
-	kept := rollouts{Targets: map[string]*pace{}, Tags: map[string]*tagRollout{}}
+	kept := rollouts{Configurations: map[string]*pace{}, Tags: map[string]*tagRollout{}}
 	soonest := func(next time.Duration) {
 		if next > 0 && (wait == 0 || next < wait) {
 			wait = next
 		}
+	}
+	main := map[string][]share{}
+	for configuration, whole := range in.wholes(targets) {
+		p := valueOf(noted.Configurations[configuration])
+		var next time.Duration
+		main[configuration], next = roll(in.shares(r.Status.Traffic, configuration), whole.Revision, whole.Percent, &p, m)
+		kept.Configurations[configuration] = &p
+		soonest(next)
 	}
 	for i := range targets {
 		t := &targets[i]
@@ -163,15 +171,8 @@ func rollOut(r *servingv1.Route, targets []servingv1.TrafficTarget, in Referred,
 			continue
 		}
 		configuration := in.configurationOf(t.RevisionName)
-		var main, own []share
-		if *t.Percent > 0 {
-			key := t.Tag + "/" + configuration
-			p := valueOf(noted.Targets[key])
-			var next time.Duration
-			main, next = roll(in.shares(r.Status.Traffic, t.Tag, configuration), t.RevisionName, *t.Percent, &p, m)
-			kept.Targets[key] = &p
-			soonest(next)
-		}
+		var mine, own []share
+		mine, main[configuration] = take(main[configuration], *t.Percent)
 		if t.Tag != "" {
 			p := valueOf(noted.Tags[t.Tag])
 			var next time.Duration
@@ -179,10 +180,37 @@ func rollOut(r *servingv1.Route, targets []servingv1.TrafficTarget, in Referred,
 			kept.Tags[t.Tag] = &tagRollout{pace: p.pace, Revisions: own}
 			soonest(next)
 		}
-		out = append(out, perRevision(t, main, own)...)
+		out = append(out, perRevision(t, mine, own)...)
 	}
 	kept.note(&r.Status)
 	return out, wait
+}
+
+// wholes sums what the targets that follow the latest revision of a configuration have of the route's traffic. They are one rollout,
+// so that it goes on when a tag is given to one of them or taken away.
+func (in Referred) wholes(targets []servingv1.TrafficTarget) map[string]share {
+	out := map[string]share{}
+	for i := range targets {
+		if t := &targets[i]; followsLatest(t) && *t.Percent > 0 {
+			configuration := in.configurationOf(t.RevisionName)
+			out[configuration] = share{t.RevisionName, out[configuration].Percent + *t.Percent}
+		}
+	}
+	return out
+}
+
+// take divides shares into the oldest ones, of so many percents together, and the rest.
+func take(shares []share, percents int64) (taken, rest []share) {
+	rest = slices.Clone(shares)
+	for percents > 0 && len(rest) > 0 {
+		n := min(percents, rest[0].Percent)
+		taken = append(taken, share{rest[0].Revision, n})
+		percents -= n
+		if rest[0].Percent -= n; rest[0].Percent == 0 {
+			rest = rest[1:]
+		}
+	}
+	return taken, rest
 }
 
 func valueOf[T any](p *T) (v T) {
@@ -217,14 +245,20 @@ func followsLatest(t *servingv1.TrafficTarget) bool {
 	return t.LatestRevision != nil && *t.LatestRevision && t.Percent != nil
 }
 
-// shares returns how the traffic of a target is divided among the revisions of its configuration that can take it.
-func (in Referred) shares(traffic []servingv1.TrafficTarget, tag, configuration string) []share {
+// shares returns how the traffic that follows the latest revision of a configuration is divided among those that can take it, the
+// oldest first, as take has handed them out.
+func (in Referred) shares(traffic []servingv1.TrafficTarget, configuration string) []share {
 	var out []share
 	for i := range traffic {
 		t := &traffic[i]
-		if t.Tag == tag && followsLatest(t) && *t.Percent > 0 && in.usable(t.RevisionName, configuration) {
-			out = append(out, share{t.RevisionName, *t.Percent})
+		if !followsLatest(t) || *t.Percent == 0 || !in.usable(t.RevisionName, configuration) {
+			continue
 		}
+		if last := len(out) - 1; last >= 0 && out[last].Revision == t.RevisionName {
+			out[last].Percent += *t.Percent
+			continue
+		}
+		out = append(out, share{t.RevisionName, *t.Percent})
 	}
 	return out
 }
@@ -266,10 +300,10 @@ func inProgress(rs *servingv1.RouteStatus) bool { return rs.Annotations[rolloutA
 
 // note writes the annotation, or removes it when all hosts are at rest.
 func (ro rollouts) note(rs *servingv1.RouteStatus) {
-	maps.DeleteFunc(ro.Targets, func(_ string, p *pace) bool { return p.Start.IsZero() })
+	maps.DeleteFunc(ro.Configurations, func(_ string, p *pace) bool { return p.Start.IsZero() })
 	maps.DeleteFunc(ro.Tags, func(_ string, t *tagRollout) bool { return t.Start.IsZero() })
 	delete(rs.Annotations, rolloutAnnotation)
-	if len(ro.Targets) == 0 && len(ro.Tags) == 0 {
+	if len(ro.Configurations) == 0 && len(ro.Tags) == 0 {
 		if len(rs.Annotations) == 0 {
 			rs.Annotations = nil
 		}

@@ -159,12 +159,12 @@ func TestRolloutsSurviveStorage(t *testing.T) {
 	rs := &servingv1.RouteStatus{}
 	moving := pace{Start: start.UTC(), Size: 2, Step: time.Second, Next: start.Add(time.Second).UTC()}
 	want := rollouts{
-		Targets: map[string]*pace{"/hello": &moving},
-		Tags:    map[string]*tagRollout{"next": {pace: moving, Revisions: []share{{"a", 99}, {"b", 1}}}},
+		Configurations: map[string]*pace{"hello": &moving},
+		Tags:           map[string]*tagRollout{"next": {pace: moving, Revisions: []share{{"a", 99}, {"b", 1}}}},
 	}
 	rollouts{
-		Targets: map[string]*pace{"/hello": &moving, "next/hello": {}},
-		Tags:    map[string]*tagRollout{"next": want.Tags["next"], "rest": {Revisions: []share{{"a", 100}}}},
+		Configurations: map[string]*pace{"hello": &moving, "other": {}},
+		Tags:           map[string]*tagRollout{"next": want.Tags["next"], "rest": {Revisions: []share{{"a", 100}}}},
 	}.note(rs)
 	if diff := cmp.Diff(want, readRollouts(rs), cmp.AllowUnexported(tagRollout{})); diff != "" {
 		t.Errorf("rollouts (-want +got):\n%s", diff)
@@ -271,4 +271,20 @@ func TestRollOutLeavesAnOutageAtOnce(t *testing.T) {
 	// The old revision is deleted: the new one takes all of its share.
 	delete(r.in.Revisions, "a1")
 	r.check(t, "-a2:100 ", at("a2", 100, "-"))
+}
+
+// TestRollOutGoesOnWhenTagsChange gives tags to targets together with a new revision and in the middle of its rollout: the route's own
+// host must not jump, and a tag that is new is where it belongs at once.
+func TestRollOutGoesOnWhenTagsChange(t *testing.T) {
+	t.Parallel()
+	r := newRolling("a1", "a2")
+	r.check(t, "a1:100 ", at("a1", 100, ""))
+	r.check(t, "-a1:99 -a2:1 ", at("a2", 100, "-"))
+	r.programmed()
+	r.check(t, "-a1:30 -a2:0 +a1:69 +a2:1 ", at("a2", 30, "-"), at("a2", 70, "+"))
+	r.moment.now = r.moment.now.Add(time.Second)
+	// The targets share the revisions in the order of their age; the tag's own host stays at the new one.
+	r.check(t, "-a1:30 -a2:0 +a1:58 +a2:12 ", at("a2", 30, "-"), at("a2", 70, "+"))
+	r.moment.now = r.moment.now.Add(time.Second)
+	r.check(t, "a1:77 a2:23 ", at("a2", 100, ""))
 }
