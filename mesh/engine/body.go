@@ -3,23 +3,25 @@ package engine
 import (
 	"errors"
 	"io"
-	"net/http"
 	"sync"
-	"time"
+
+	"github.com/weft-dev/weft/mesh/message"
 )
 
 var errBodyTaken = errors.New("request body no longer belongs to this attempt")
 
-// lingerTime is how long a client that still sends a body after the whole response gets to read that response before the
-// connection is closed under it.
-const lingerTime = 500 * time.Millisecond
+// bodySource is a request body as it comes from the client.
+type bodySource interface {
+	io.Reader
+	// trailers are those after the body, once Read has returned io.EOF; nil for none.
+	trailers() *message.Header
+}
 
-// clientBody is the request body as it comes from the client. Every attempt to forward reads it through its own attemptBody, and
-// only the newest of them may: a transport may go on reading for a while after RoundTrip has returned, and net/http panics on
-// reads after the handler has returned.
+// clientBody is the request body. Every attempt to forward reads it through its own attemptBody, and only the newest of them may: a
+// transport may go on reading for a while after it has returned.
 type clientBody struct {
 	exchange *Exchange
-	src      io.ReadCloser
+	src      bodySource
 	length   int64
 
 	// mu guards the rest.
@@ -33,8 +35,19 @@ type clientBody struct {
 	read    int64
 	eof     bool
 	reading bool
+	// failed is the error of a read that was not asked to stop.
+	failed error
 	// idle is closed when the read in progress returns; nil while nobody waits.
 	idle chan struct{}
+}
+
+// reset makes b the body of a new request. Length is zero for none, negative when only the end will tell.
+func (b *clientBody) reset(x *Exchange, src bodySource, length int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.exchange, b.src, b.length = x, src, length
+	b.owner, b.buffered, b.sent, b.read = nil, b.buffered[:0], 0, 0
+	b.eof, b.reading, b.failed, b.idle = length == 0, false, nil, nil
 }
 
 // attemptBody is the view of one attempt on the body.
@@ -53,8 +66,17 @@ func (b *clientBody) attempt() *attemptBody {
 func (a *attemptBody) Read(p []byte) (int, error) {
 	b := a.body
 	b.mu.Lock()
+	if b.owner != a {
+		b.mu.Unlock()
+		return 0, errBodyTaken
+	}
+	return b.readLocked(p)
+}
+
+// readLocked reads for the current attempt. It releases mu.
+func (b *clientBody) readLocked(p []byte) (int, error) {
 	switch {
-	case b.owner != a || b.reading:
+	case b.reading:
 		b.mu.Unlock()
 		return 0, errBodyTaken
 	case b.sent < len(b.buffered):
@@ -76,7 +98,12 @@ func (a *attemptBody) Read(p []byte) (int, error) {
 	defer b.mu.Unlock()
 	b.reading = false
 	b.read += int64(n)
-	b.eof = b.eof || errors.Is(err, io.EOF)
+	switch {
+	case errors.Is(err, io.EOF):
+		b.eof = true
+	case err != nil && b.idle == nil:
+		b.failed = err
+	}
 	if b.idle != nil {
 		close(b.idle)
 		b.idle = nil
@@ -84,7 +111,7 @@ func (a *attemptBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close implements io.Closer. The body stays open for another attempt; the server closes it at the end.
+// Close implements io.Closer. The body stays open for another attempt.
 func (a *attemptBody) Close() error { return nil }
 
 // unread reports whether nothing has been taken that could not be sent again.
@@ -94,7 +121,14 @@ func (b *clientBody) unread() bool {
 	return b.read == 0 && !b.reading
 }
 
-// complete reports whether the client has sent all of it.
+// fresh reports whether nothing at all has been read.
+func (b *clientBody) fresh() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.read == 0 && !b.reading && !b.eof && len(b.buffered) == 0
+}
+
+// complete reports whether the client has sent all of it and it has been taken.
 func (b *clientBody) complete() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -102,7 +136,7 @@ func (b *clientBody) complete() bool {
 }
 
 // stop takes the body from the current attempt and returns when no read is in progress.
-func (b *clientBody) stop(control *http.ResponseController) {
+func (b *clientBody) stop(x *Exchange) {
 	b.mu.Lock()
 	b.owner = nil
 	if !b.reading {
@@ -112,27 +146,20 @@ func (b *clientBody) stop(control *http.ResponseController) {
 	idle := make(chan struct{})
 	b.idle = idle
 	b.mu.Unlock()
-	_ = control.SetReadDeadline(time.Unix(1, 0))
+	x.client.interruptRead()
 	<-idle
+	x.client.resumeRead()
 }
 
 // fill reads the whole body into memory, for a body known to be small. An error is the client's.
 func (b *clientBody) fill() error {
-	buf := make([]byte, b.length)
-	n, err := io.ReadFull(b.src, buf)
-	b.mu.Lock()
-	b.buffered = buf[:n]
-	b.mu.Unlock()
-	if err != nil {
-		return err
+	if int64(cap(b.buffered)) < b.length {
+		b.buffered = make([]byte, 0, b.length)
 	}
-	// Reading to the end is what makes net/http watch the connection, so that a client that leaves is noticed.
-	var one [1]byte
-	if _, err := b.src.Read(one[:]); !errors.Is(err, io.EOF) {
-		return err
-	}
+	n, err := io.ReadFull(b.src, b.buffered[:b.length])
 	b.mu.Lock()
-	b.eof = true
-	b.mu.Unlock()
-	return nil
+	defer b.mu.Unlock()
+	b.buffered = b.buffered[:n]
+	b.eof = err == nil
+	return err
 }

@@ -1,10 +1,8 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 )
 
 // ErrNotConnected wraps failures to connect: nothing was sent, so that any request may go to another instance.
@@ -16,25 +14,29 @@ var ErrNoResponse = errors.New("waiting for response of instance")
 // ErrCut wraps failures after the response has begun. All that can be done is to end the client's connection or stream.
 var ErrCut = errors.New("response cut")
 
-// ErrClientGone is wrapped, with ErrCut, by failures to write to the client.
+// ErrClientGone is the cause of exchanges whose client has left, and is wrapped, with ErrCut, by failures to write to the client.
 var ErrClientGone = errors.New("client gone")
 
-// roundTripError says what a failure of RoundTrip means.
-func roundTripError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" {
-		return fmt.Errorf("%w: %w", ErrNotConnected, err)
+// noResponse says what a failure before the response means.
+func (x *Exchange) noResponse(err error) error {
+	if cause := x.Cause(); cause != nil {
+		return cause
 	}
 	return fmt.Errorf("%w: %w", ErrNoResponse, err)
 }
 
-// cutError says what a failure during the response means.
-func cutError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("%w: %w", ErrCut, context.Cause(ctx))
+// cut says what a failure of the instance during the response means.
+func (x *Exchange) cut(err error) error {
+	if cause := x.Cause(); cause != nil {
+		err = cause
 	}
 	return fmt.Errorf("%w: %w", ErrCut, err)
+}
+
+// clientError says what a failure to write to the client means.
+func (x *Exchange) clientError(err error) error {
+	if cause := x.Cause(); cause != nil {
+		return fmt.Errorf("%w: %w", ErrCut, cause)
+	}
+	return fmt.Errorf("%w: %w: %w", ErrCut, ErrClientGone, err)
 }

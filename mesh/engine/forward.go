@@ -1,200 +1,146 @@
 package engine
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
-	"maps"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
-	"net/url"
-	"strings"
-	"sync"
+
+	"github.com/weft-dev/weft/mesh/http1"
+	"github.com/weft-dev/weft/mesh/message"
 )
 
-const bufferSize = 32 << 10
-
-// buffers holds the 32 KB buffers of all copies. A pool is the one kind of package state that carries no meaning.
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+// instanceBody is the body of an instance's response.
+type instanceBody interface {
+	// next returns bytes that hold until the following call; io.EOF at the end.
+	next() ([]byte, error)
+	// ready reports whether next would not wait.
+	ready() bool
+	// trailers are those after the end of the body; nil for none.
+	trailers() *message.Header
+}
 
 // Forward sends the request to an instance and the response to the client. An error that wraps ErrCut came after the response had
-// begun; before that the exchange is still open, and the caller may forward again (see Resendable) or Reply.
-func (x *Exchange) Forward(ctx context.Context, up *Upstream, protocol Protocol) error {
-	x.prepare()
-	informational := informational{x: x}
-	out := x.outgoing(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: informational.forward}), up)
-	res, err := up.transport(protocol).RoundTrip(out)
-	informational.end()
+// begun; before that the exchange is still open, and the caller may forward again (see Resendable) or Reply. The error of a cancelled
+// exchange is its cause.
+func (x *Exchange) Forward(up *Upstream, protocol Protocol) error {
+	if protocol == H2C {
+		return x.forwardH2(up)
+	}
+	c, err := up.get(x)
 	if err != nil {
-		return roundTripError(ctx, err)
+		return err
 	}
-	if res.StatusCode == http.StatusSwitchingProtocols {
-		return x.switchProtocols(ctx, res)
+	if err := x.attach(c); err != nil {
+		c.close()
+		return err
 	}
-	defer func() { _ = res.Body.Close() }()
-	return x.respond(ctx, res)
-}
-
-// prepare makes the client's request ready to be sent, once.
-func (x *Exchange) prepare() {
-	if x.prepared {
-		return
-	}
-	x.prepared = true
-	h := x.Request.Header
-	if x.Request.ProtoMajor == 1 {
-		x.upgrade = upgradeType(h)
-	}
-	trailers := hasToken(h["Te"], "trailers")
-	removeHopByHop(h)
-	if trailers {
-		h["Te"] = []string{"trailers"}
-	}
-	if x.upgrade != "" {
-		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{x.upgrade}
-		webSocketCase(h)
-	}
-	if _, ok := h["User-Agent"]; !ok {
-		h["User-Agent"] = []string{""} // or the transport would add its own
-	}
-	if !x.body.eof {
-		// The instance may answer before the client has sent all, as it may without a proxy.
-		_ = x.control.EnableFullDuplex()
-		if x.Request.Trailer == nil && x.body.length < 0 {
-			// net/http fills this map when the body ends, so that trailers that were not announced pass too.
-			x.Request.Trailer = make(http.Header)
-		}
-	}
-}
-
-// outgoing builds the request of one attempt.
-func (x *Exchange) outgoing(ctx context.Context, up *Upstream) *http.Request {
-	r := x.Request
-	out := r.WithContext(ctx)
-	out.URL = &url.URL{Scheme: "http", Host: up.address}
-	if target := r.RequestURI; strings.HasPrefix(target, "/") && !strings.HasPrefix(target, "//") {
-		out.URL.Opaque = target // exactly the bytes of the client: %2F and the like must not be decoded on the way
+	reusable, err := x.exchange(c)
+	if x.detach() && reusable && err == nil {
+		up.put(c)
 	} else {
-		out.URL.Path, out.URL.RawPath = r.URL.Path, r.URL.RawPath
-		out.URL.RawQuery, out.URL.ForceQuery = r.URL.RawQuery, r.URL.ForceQuery
+		c.close()
 	}
-	out.RequestURI = ""
-	out.Close = false
-	out.GetBody = nil
-	if x.body.eof && len(x.body.buffered) == 0 {
-		out.Body = http.NoBody
-		out.ContentLength = 0
-	} else {
-		out.Body = x.body.attempt()
-	}
-	return out
+	return err
 }
 
-// informational passes 1xx responses on, until the final response is there.
-type informational struct {
-	x *Exchange
-	// mu guards ended and the writer: the transport may call from its own goroutine after RoundTrip has returned an error.
-	mu    sync.Mutex
-	ended bool
+// exchange sends the request on a connection and passes the response on. It reports whether the connection can be used again.
+func (x *Exchange) exchange(c *instanceConn) (reusable bool, err error) {
+	if err := x.sendRequest(c); err != nil {
+		return false, x.noResponse(err)
+	}
+	framing, err := x.readResponse(c)
+	if err != nil {
+		x.stopSending()
+		return false, x.noResponse(err)
+	}
+	if x.response.Status == http.StatusSwitchingProtocols {
+		x.stopSending()
+		return false, x.switchProtocols(c)
+	}
+
+	c.body.Reset(&c.reader, framing, x.response.Length)
+	c.more()
+	if err := x.respond(c, framing); err != nil {
+		x.stopSending()
+		return false, err
+	}
+	return x.stopSending() && !x.response.Close && c.body.Done(), nil
 }
 
-func (i *informational) forward(code int, header textproto.MIMEHeader) error {
-	if code == http.StatusContinue {
-		return nil // the server sends its own as soon as the body is read, which the transport does now
+// sendRequest sends the head, and as much of the body as is there in the same packet.
+func (x *Exchange) sendRequest(c *instanceConn) error {
+	framing := http1.None
+	switch {
+	case x.body.length > 0:
+		framing = http1.Length
+	case x.body.length < 0:
+		framing = http1.Chunked
+	case x.Request.Method == http.MethodPost || x.Request.Method == http.MethodPut || x.Request.Method == http.MethodPatch:
+		framing = http1.Length // some servers insist on "Content-Length: 0"
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.ended || !i.x.Request.ProtoAtLeast(1, 1) {
-		return nil
+	x.Request.Length = x.body.length
+	x.out = http1.AppendRequest(x.out[:0], &x.Request, framing)
+	x.Moved()
+	if _, err := c.net.Write(x.out); err != nil {
+		return err
 	}
-	h := i.x.Writer.Header()
-	maps.Copy(h, header)
-	i.x.Writer.WriteHeader(code)
-	clear(h)
+	if x.body.length != 0 {
+		x.sendBody(c)
+	}
 	return nil
 }
 
-func (i *informational) end() {
-	i.mu.Lock()
-	i.ended = true
-	i.mu.Unlock()
-}
-
-// respond sends a final response to the client.
-func (x *Exchange) respond(ctx context.Context, res *http.Response) error {
-	h := x.Writer.Header()
-	removeHopByHop(res.Header)
-	maps.Copy(h, res.Header)
-	if _, ok := h["Content-Type"]; !ok {
-		h["Content-Type"] = nil // or net/http would guess one
-	}
-	bodiless := x.Request.Method == http.MethodHead || res.Body == http.NoBody || res.ContentLength == 0
-	if bodiless && res.ProtoMajor == 2 && res.ContentLength <= 0 {
-		if _, ok := h["Content-Length"]; !ok {
-			h["Content-Length"] = nil // a gRPC response of trailers only has none
-		}
-	}
-	announced := len(res.Trailer)
-	if announced > 0 {
-		names := make([]string, 0, announced)
-		for name := range res.Trailer {
-			names = append(names, name)
-		}
-		h["Trailer"] = []string{strings.Join(names, ", ")}
-	}
-	x.closeUnlessComplete()
-	x.begin(res.StatusCode)
-	if !bodiless {
-		if res.ContentLength < 0 {
-			_ = x.control.Flush() // a stream: its reader may wait for the header
-		}
-		if err := x.copyBody(ctx, res); err != nil {
-			return err
-		}
-	}
-	x.trailers(res, announced)
-	return nil
-}
-
-// trailers sends what came after the body.
-func (x *Exchange) trailers(res *http.Response, announced int) {
-	h := x.Writer.Header()
-	prefix := ""
-	if len(res.Trailer) != announced {
-		prefix = http.TrailerPrefix
-	}
-	for name, values := range res.Trailer {
-		h[prefix+name] = values
-	}
-}
-
-// copyBody streams the response body. Whatever has come is sent on before waiting for more.
-func (x *Exchange) copyBody(ctx context.Context, res *http.Response) error {
-	buf, _ := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
-	left := res.ContentLength
+// readResponse reads the head of the final response and passes informational ones on.
+func (x *Exchange) readResponse(c *instanceConn) (http1.Framing, error) {
 	for {
-		n, readErr := res.Body.Read(buf[:])
-		if n > 0 {
-			if _, err := x.Writer.Write(buf[:n]); err != nil {
-				return fmt.Errorf("%w: %w", cutError(ctx, ErrClientGone), err)
-			}
-			x.Moved()
-			left -= int64(n)
+		var framing http1.Framing
+		var err error
+		c.head, framing, err = http1.ReadResponse(&c.reader, c.head, maxResponse, x.Request.Method, &x.response)
+		if err != nil {
+			return framing, err
 		}
-		switch {
-		case errors.Is(readErr, io.EOF):
-			return nil
-		case readErr != nil:
-			return cutError(ctx, readErr)
-		case left == 0:
-			// All of a body of known length: the server flushes when the handler returns, in the same packet.
-		case n < bufferSize:
-			if err := x.control.Flush(); err != nil {
-				return fmt.Errorf("%w: %w", cutError(ctx, ErrClientGone), err)
-			}
+		if x.response.Status >= 200 || x.response.Status == http.StatusSwitchingProtocols {
+			return framing, nil
+		}
+		if x.response.Status == http.StatusContinue && !x.Request.Header.Has(message.Expect) {
+			continue
+		}
+		if err := x.client.informational(&x.response); err != nil {
+			return framing, err
 		}
 	}
+}
+
+// respond passes the final response on.
+func (x *Exchange) respond(body instanceBody, framing http1.Framing) error {
+	x.start(x.response.Status, framing)
+	if err := x.client.begin(&x.response, framing); err != nil {
+		return x.clientError(err)
+	}
+	for framing != http1.None {
+		if !body.ready() {
+			// What has come is sent on before waiting for more.
+			if err := x.client.flush(); err != nil {
+				return x.clientError(err)
+			}
+		}
+		data, err := body.next()
+		if len(data) > 0 {
+			if err := x.client.write(data); err != nil {
+				return x.clientError(err)
+			}
+			x.size += int64(len(data))
+			x.Moved()
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return x.cut(err)
+		}
+	}
+	if err := x.client.finish(body.trailers()); err != nil {
+		return x.clientError(err)
+	}
+	return nil
 }

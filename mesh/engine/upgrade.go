@@ -1,88 +1,73 @@
 package engine
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"strings"
 	"time"
+
+	"github.com/weft-dev/weft/mesh/http1"
+	"github.com/weft-dev/weft/mesh/message"
 )
 
 // halfClosed bounds how long the second direction of an upgraded connection goes on after the first has ended.
 const halfClosed = 10 * time.Second
 
+// upgradable is a client whose connection can be taken over.
+type upgradable interface {
+	// take returns the connection and what has been read of it already.
+	take() (net.Conn, []byte)
+}
+
 // switchProtocols joins the two connections after a 101 response and returns when both directions have ended.
-func (x *Exchange) switchProtocols(ctx context.Context, res *http.Response) error {
-	upstream, ok := res.Body.(io.ReadWriteCloser)
-	if got := upgradeType(res.Header); !ok || x.upgrade == "" || !strings.EqualFold(got, x.upgrade) {
-		_ = res.Body.Close()
-		return fmt.Errorf("%w: it switched to protocol %q, the client asked for %q", ErrNoResponse, got, x.upgrade)
+func (x *Exchange) switchProtocols(instance *instanceConn) error {
+	client, ok := x.client.(upgradable)
+	if got := x.response.Upgrade; !ok || x.Request.Upgrade == "" || !message.EqualFold(got, x.Request.Upgrade) {
+		return fmt.Errorf("%w: it switched to protocol %q, the client asked for %q", ErrNoResponse, got, x.Request.Upgrade)
 	}
-	defer func() { _ = upstream.Close() }()
-	x.body.stop(x.control)
-	client, buffered, err := x.control.Hijack()
-	if err != nil {
-		return fmt.Errorf("%w: taking over the client's connection: %w", ErrNoResponse, err)
-	}
-	defer func() { _ = client.Close() }()
-	x.hijacked.Store(true)
+	conn, early := client.take()
+	defer func() { _ = conn.Close() }()
 	if x.Place != nil {
 		x.Place.Upgraded()
 		defer x.Place.UpgradeEnded()
 	}
-	x.start(res.StatusCode)
-	_ = client.SetDeadline(time.Time{})
-	if err := writeSwitch(client, res.Header, x.upgrade); err != nil {
-		return fmt.Errorf("%w: %w", cutError(ctx, ErrClientGone), err)
+	x.start(x.response.Status, http1.None)
+	x.response.Upgrade = x.Request.Upgrade
+	x.out = http1.AppendResponse(x.out[:0], &x.response, http1.None, http1.KeepAlive)
+	if _, err := conn.Write(x.out); err != nil {
+		return x.clientError(err)
 	}
-	stop := context.AfterFunc(ctx, func() {
-		_ = client.Close()
-		_ = upstream.Close()
+	stop := context.AfterFunc(x.Context(), func() {
+		_ = conn.Close()
+		_ = instance.net.Close()
 	})
 	defer stop()
-	// What the client sent right after its request is in the buffer. The rest comes from the connection itself: the buffered reader
-	// ends the request's context at the end of the stream, which here is only the end of one direction.
-	early, _ := buffered.Peek(buffered.Reader.Buffered())
-	x.join(client, io.MultiReader(bytes.NewReader(early), client), upstream)
-	if ctx.Err() != nil {
-		return cutError(ctx, ctx.Err())
+	x.join(conn, early, instance)
+	if cause := x.Cause(); cause != nil {
+		return x.cut(cause)
 	}
 	return nil
 }
 
-// writeSwitch writes the 101 response.
-func writeSwitch(w io.Writer, h http.Header, protocol string) error {
-	removeHopByHop(h)
-	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{protocol}
-	webSocketCase(h)
-	buf := bufio.NewWriter(w)
-	_, _ = buf.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	_ = h.Write(buf)
-	_, _ = buf.WriteString("\r\n")
-	return buf.Flush()
-}
-
 // join copies in both directions. When one ends, its other side learns of it and the second direction may finish.
-func (x *Exchange) join(client net.Conn, fromClient io.Reader, upstream io.ReadWriteCloser) {
+func (x *Exchange) join(client net.Conn, early []byte, instance *instanceConn) {
+	late := append([]byte(nil), instance.reader.Buffered()...)
 	ended := make(chan struct{}, 2)
 	go func() {
-		x.pump(upstream, fromClient)
-		closeWrite(upstream)
+		x.pump(instance.net, client, early)
+		closeWrite(instance.net)
 		ended <- struct{}{}
 	}()
 	go func() {
-		x.pump(client, upstream)
+		x.pump(client, instance.net, late)
 		closeWrite(client)
 		ended <- struct{}{}
 	}()
 	<-ended
 	grace := time.AfterFunc(halfClosed, func() {
 		_ = client.Close()
-		_ = upstream.Close()
+		_ = instance.net.Close()
 	})
 	<-ended
 	grace.Stop()
@@ -96,10 +81,15 @@ func closeWrite(c io.Closer) {
 	_ = c.Close()
 }
 
-// pump copies one direction.
-func (x *Exchange) pump(dst io.Writer, src io.Reader) {
-	buf, _ := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
+// pump copies one direction, after what has been read of it already.
+func (x *Exchange) pump(dst io.Writer, src io.Reader, first []byte) {
+	if len(first) > 0 {
+		if _, err := dst.Write(first); err != nil {
+			return
+		}
+	}
+	buf := lendCopy()
+	defer copyBuffers.Put(buf)
 	for {
 		n, err := src.Read(buf[:])
 		if n > 0 {

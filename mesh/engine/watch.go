@@ -1,86 +1,75 @@
 package engine
 
 import (
-	"context"
-	"net"
-	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// watchInterval is how often a connection is asked whether its client is still there.
-const watchInterval = 500 * time.Millisecond
+// Time limits of client connections. One goroutine keeps them for all connections, so that none of them costs a timer per request.
+const (
+	headTimeout = 10 * time.Second
+	idleTimeout = 2 * time.Minute
+	// watchInterval is how often connections are looked at, and watchAfter how long a request takes at least before its client is
+	// looked for.
+	watchInterval = 500 * time.Millisecond
+	watchAfter    = 250 * time.Millisecond
+)
 
-// connKey is the context key of the connection that a request came on.
-type connKey struct{}
-
-func withConn(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, conn)
+// watch looks after the connections as long as there are any.
+func (s *Server) watch() {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	for now := range ticker.C {
+		if !s.inspectAll(now) {
+			return
+		}
+	}
 }
 
-// Watched reports whether the request's context ends when the client leaves. Over HTTP/1 net/http notices that only after the whole
-// body has been read, which it is not while a request is parked.
-func (x *Exchange) Watched() bool { return x.Request.ProtoMajor != 1 || x.body.complete() }
-
-// OnClientGone calls gone, once and from another goroutine, when the client of a request that is not Watched has left. Stop ends the
-// watch and waits for a call in progress.
-func (x *Exchange) OnClientGone(gone func()) (stop func()) {
-	conn, ok := socketOf(x.Request.Context().Value(connKey{})).(syscall.Conn)
-	if !ok {
-		return func() {}
+// inspectAll reports whether there are connections.
+func (s *Server) inspectAll(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.inspect(now)
 	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return func() {}
-	}
-	w := &watch{raw: raw, gone: gone}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.timer = time.AfterFunc(watchInterval, w.look)
-	return w.stop
+	s.watching = len(s.conns) > 0
+	return s.watching
 }
 
-// socketOf is the connection below TLS.
-func socketOf(conn any) any {
-	if below, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		return below.NetConn()
+// inspect ends a connection that is out of time, and the exchange of a client that has left. An event would be nicer for that, but the
+// runtime's poller has none for a peer that has closed behind data that nobody has read yet.
+func (c *conn) inspect(now time.Time) {
+	waited := now.Sub(time.Unix(0, c.since.Load()))
+	switch phase(c.phase.Load()) {
+	case phaseIdle:
+		if waited > idleTimeout {
+			_ = c.net.Close()
+		}
+	case phaseHead:
+		if waited > headTimeout {
+			_ = c.net.Close()
+		}
+	case phaseActive:
+		x := c.x.Load()
+		if x == nil || waited < watchAfter {
+			return
+		}
+		// In this order: when the exchange is still this connection's afterwards, the generation was that of its request.
+		generation := x.current()
+		if c.x.Load() != x {
+			return
+		}
+		if began := c.writing.Load(); began != 0 && now.Sub(time.Unix(0, began)) > writeStall {
+			c.interrupt()
+			x.cancelGeneration(generation, ErrClientGone)
+		}
+		if c.raw != nil && closed(c.raw) {
+			x.cancelGeneration(generation, ErrClientGone)
+		}
 	}
-	return conn
-}
-
-// watch looks at a connection again and again. An event would be nicer, but the runtime's poller has none for a peer that has closed
-// behind data that nobody has read yet.
-type watch struct {
-	raw  syscall.RawConn
-	gone func()
-
-	// mu guards the rest.
-	mu    sync.Mutex
-	timer *time.Timer
-	done  bool
-}
-
-func (w *watch) look() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.done {
-		return
-	}
-	if closed(w.raw) {
-		w.done = true
-		w.gone()
-		return
-	}
-	w.timer.Reset(watchInterval)
-}
-
-func (w *watch) stop() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.done = true
-	w.timer.Stop()
 }
 
 // closed reports whether the peer has closed its side.
@@ -93,4 +82,35 @@ func closed(raw syscall.RawConn) bool {
 		}
 	})
 	return err != nil || events&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+}
+
+// newConnGrace is how long a connection may be silent when the server stops: its request may be on its way.
+const newConnGrace = 100 * time.Millisecond
+
+// closeIdle ends the connections that carry no request.
+func (s *Server) closeIdle() {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if phase(c.phase.Load()) == phaseIdle && now.Sub(time.Unix(0, c.since.Load())) > newConnGrace {
+			_ = c.net.Close()
+		}
+	}
+}
+
+// cancelAll gives up every exchange.
+func (s *Server) cancelAll(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if x := c.x.Load(); x != nil {
+			x.Cancel(cause)
+		}
+	}
+	for c := range s.upgraded {
+		if x := c.x.Load(); x != nil {
+			x.Cancel(cause)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weft-dev/weft/activator"
 	"github.com/weft-dev/weft/mesh/engine"
+	"github.com/weft-dev/weft/mesh/message"
 )
 
 // Error is a refusal of the proxy's own: the status and the text that the client gets.
@@ -54,36 +55,36 @@ const (
 )
 
 // Answer sends an Error to the client. A gRPC client gets it in its own terms, as a response of trailers only.
-func Answer(x *Exchange, e *Error) {
+func Answer(x *Exchange, e *Error) error {
 	if e.RetryAfter > 0 {
-		x.Writer.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
+		x.Header.Set(message.RetryAfter, strconv.Itoa(e.RetryAfter))
 	}
-	if contentType := grpcType(x.Request); contentType != "" {
-		h := x.Writer.Header()
-		h.Set("Grpc-Status", strconv.Itoa(grpcCode(e.Status)))
-		h.Set("Grpc-Message", e.Text)
-		h["Content-Length"] = nil
-		x.Reply(http.StatusOK, contentType, "")
-		return
+	if contentType := grpcType(x); contentType != "" {
+		grpcStatus(&x.Header, e)
+		return x.ReplyEmpty(http.StatusOK, contentType)
 	}
-	x.Reply(e.Status, "text/plain; charset=utf-8", e.Text+"\n")
+	return x.Reply(e.Status, "text/plain; charset=utf-8", e.Text+"\n")
 }
 
 // Conclude ends a response that has begun with an Error, in its trailers or as the last of its text, and reports whether it could: if
 // not, the response must be cut.
 func Conclude(x *Exchange, e *Error) bool {
-	if grpcType(x.Request) == "" {
-		return x.Conclude(e.Text + "\n")
+	if grpcType(x) == "" {
+		return x.Conclude(e.Text+"\n", nil)
 	}
-	h := x.Writer.Header()
-	h.Set(http.TrailerPrefix+"Grpc-Status", strconv.Itoa(grpcCode(e.Status)))
-	h.Set(http.TrailerPrefix+"Grpc-Message", e.Text)
-	return x.Conclude("")
+	var trailers message.Header
+	grpcStatus(&trailers, e)
+	return x.Conclude("", &trailers)
+}
+
+func grpcStatus(h *message.Header, e *Error) {
+	h.Append("Grpc-Status", strconv.Itoa(grpcCode(e.Status)))
+	h.Append("Grpc-Message", e.Text)
 }
 
 // grpcType is the content type of a gRPC request, empty for any other.
-func grpcType(r *http.Request) string {
-	if t := r.Header.Get("Content-Type"); r.ProtoMajor == 2 && strings.HasPrefix(t, "application/grpc") {
+func grpcType(x *Exchange) string {
+	if t := x.Request.Header.Get(message.ContentType); x.Request.Major == 2 && strings.HasPrefix(t, "application/grpc") {
 		return t
 	}
 	return ""

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -98,17 +99,30 @@ func TestConclude(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
+			instance := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if tt.length != "" {
+					w.Header().Set("Content-Length", tt.length)
+				}
+				_, _ = io.WriteString(w, "begun, ")
+				_ = http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			}))
+			defer instance.Close()
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 			r.ProtoMajor = tt.major
 			r.Header.Set("Content-Type", tt.contentType)
-			w := httptest.NewRecorder()
+			w := &recorder{ResponseRecorder: httptest.NewRecorder(), flushed: make(chan struct{}, 8)}
 			x := new(filter.Exchange)
 			x.Begin(w, r)
-			if tt.length != "" {
-				w.Header().Set("Content-Length", tt.length)
+			late := filter.Refuse(504, "late")
+			go func() {
+				<-w.flushed // what the instance has written is out
+				x.Cancel(late)
+			}()
+			if err := x.Forward(engine.NewUpstream(instance.Listener.Addr().String()), engine.HTTP1); !errors.Is(err, engine.ErrCut) || !errors.Is(err, late) {
+				t.Fatalf("Forward: %v", err)
 			}
-			_, _ = w.WriteString("begun, ")
-			if got := filter.Conclude(x, filter.Refuse(504, "late")); got != tt.want {
+			if got := filter.Conclude(x, late); got != tt.want {
 				t.Errorf("concluded: %v, want %v", got, tt.want)
 			}
 			if w.Body.String() != tt.body {
@@ -118,5 +132,20 @@ func TestConclude(t *testing.T) {
 				t.Errorf("trailer (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// recorder tells when the response has been flushed.
+type recorder struct {
+	*httptest.ResponseRecorder
+
+	flushed chan struct{}
+}
+
+// Flush implements http.Flusher.
+func (r *recorder) Flush() {
+	r.ResponseRecorder.Flush()
+	if r.Body.Len() > 0 {
+		r.flushed <- struct{}{}
 	}
 }

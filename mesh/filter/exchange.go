@@ -1,7 +1,6 @@
 package filter
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 
@@ -21,10 +20,6 @@ type Handler interface {
 type Exchange struct {
 	engine.Exchange
 
-	// Context ends when the client leaves or the request is out of time; context.Cause tells which.
-	Context context.Context //nolint:containedctx // the exchange is the request; filters replace its context on the way down
-	// Secure is set when the client's connection is encrypted.
-	Secure bool
 	// Backend is where the request goes, and Settings are the backend's at the time of routing.
 	Backend  *Backend
 	Settings *Settings
@@ -33,6 +28,9 @@ type Exchange struct {
 	// Parked is set while the request waits for room at an instance. It may be read concurrently.
 	Parked atomic.Bool
 }
+
+// Engine is the part of the exchange that the engine knows.
+func (x *Exchange) Engine() *engine.Exchange { return &x.Exchange }
 
 // Backend is a set of equal instances at run time.
 type Backend struct {

@@ -107,18 +107,21 @@ func BenchmarkReverseProxy(b *testing.B) {
 	benchmark(b, s.Listener.Addr().String())
 }
 
-// TestAllocations keeps the cost of a request from growing unseen. Most of it is net/http's.
+// TestAllocations keeps the path of a request free of allocations, all filters included.
 func TestAllocations(t *testing.T) {
 	h := start(t)
 	h.backend(revision("bench"), origin(t))
 	h.route("bench.test", revision("bench").GetName())
 	p := newPinger(t, h.public)
-	const ceiling = 85
+	ceiling := 0.
+	if raceEnabled {
+		ceiling = 10 // the detector makes sync.Pool forget some of what it is given
+	}
 	if n := testing.AllocsPerRun(500, func() {
 		if err := p.do(); err != nil {
 			t.Fatal(err)
 		}
 	}); n > ceiling {
-		t.Errorf("%v allocations per request, want at most %d", n, ceiling)
+		t.Errorf("%v allocations per request, want at most %v", n, ceiling)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"net/http"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -51,9 +50,9 @@ func transportOf(c *config.Listener) transport {
 
 // listeners are the open sockets by address, and the configuration that they come from.
 type listeners struct {
-	handle func(l *listener, w http.ResponseWriter, r *http.Request)
-	base   context.Context //nolint:containedctx // requests descend from it; it ends when the proxy has stopped
-	log    *slog.Logger
+	proxy *Proxy
+	base  context.Context //nolint:containedctx // requests descend from it; it ends when the proxy has stopped
+	log   *slog.Logger
 	// certificates are what HTTPS listeners present.
 	certificates *certificate.Table
 	// drain bounds how long requests of a listener that was removed may go on.
@@ -75,7 +74,7 @@ type listeners struct {
 // newListeners returns those of a proxy, which open none yet.
 func newListeners(base context.Context, p *Proxy) *listeners {
 	ls := &listeners{
-		handle: p.serve, base: base, log: p.log, certificates: p.certificates, drain: p.drain,
+		proxy: p, base: base, log: p.log, certificates: p.certificates, drain: p.drain,
 		wanted: make(map[string]*config.Listener), open: make(map[string]*listener),
 		handed: &listener{address: "captured connections"},
 	}
@@ -86,7 +85,10 @@ func newListeners(base context.Context, p *Proxy) *listeners {
 
 // equip gives a listener its server.
 func (ls *listeners) equip(l *listener) {
-	l.server = engine.NewServer(ls.base, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { ls.handle(l, w, r) }), ls.log)
+	l.server = engine.NewServer(engine.Options{
+		Base: ls.base, Log: ls.log,
+		Handler: func() engine.Handler { return &session{proxy: ls.proxy, listener: l} },
+	})
 }
 
 // change opens what is new before it closes what is gone, and either does all of it or nothing.

@@ -270,7 +270,7 @@ func TestTimeouts(t *testing.T) {
 	}
 	define("request.test", &config.Timeouts{RequestMs: 150}, address)
 	define("start.test", &config.Timeouts{RequestMs: 10_000, ResponseStartMs: 150}, address)
-	define("idle.test", &config.Timeouts{RequestMs: 10_000, IdleMs: 150}, address)
+	define("idle.test", &config.Timeouts{RequestMs: 10_000, IdleMs: 500}, address)
 	define("parked.test", &config.Timeouts{RequestMs: 150})
 	for _, tt := range []struct {
 		name, host, path string

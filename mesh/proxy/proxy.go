@@ -16,6 +16,7 @@ import (
 
 	"github.com/weft-dev/weft/mesh/certificate"
 	"github.com/weft-dev/weft/mesh/config"
+	"github.com/weft-dev/weft/mesh/engine"
 	"github.com/weft-dev/weft/mesh/filter"
 	"github.com/weft-dev/weft/mesh/filter/accesslog"
 	"github.com/weft-dev/weft/mesh/filter/deadline"
@@ -155,42 +156,43 @@ func (p *Proxy) Certificates() prometheus.Collector { return p.certificates }
 // Addresses are the addresses of the open listeners by name.
 func (p *Proxy) Addresses() map[string]string { return p.listeners.addresses() }
 
-// serve is the handler of all listeners.
-func (p *Proxy) serve(l *listener, w http.ResponseWriter, r *http.Request) {
+// session serves the requests of one connection after the other.
+type session struct {
+	filter.Exchange
+
+	proxy    *Proxy
+	listener *listener
+}
+
+var _ engine.Handler = (*session)(nil)
+
+// Handle implements engine.Handler.
+func (s *session) Handle() error {
+	p := s.proxy
 	p.requests.add()
 	defer p.requests.done()
-	x := new(filter.Exchange)
-	x.Begin(w, r)
-	x.Context = r.Context()
-	x.Secure = r.TLS != nil
-	defer x.End()
-	if err := p.route(config.Visibility(l.visibility.Load()), x); err != nil {
-		// A response that was cut must not look complete. This is how net/http is told to end the connection or stream.
-		panic(http.ErrAbortHandler)
-	}
+	x := &s.Exchange
+	x.Backend, x.Settings, x.Endpoint = nil, nil, nil
+	return p.route(config.Visibility(s.listener.visibility.Load()), x)
 }
 
 // route finds the backend of a request and hands it to the filters.
 func (p *Proxy) route(visibility config.Visibility, x *filter.Exchange) error {
 	if x.Request.Method == http.MethodConnect {
-		filter.Answer(x, filter.Refuse(http.StatusMethodNotAllowed, "CONNECT is not supported"))
-		return nil
+		return filter.Answer(x, filter.Refuse(http.StatusMethodNotAllowed, "CONNECT is not supported"))
 	}
 	host := p.hosts.Load().lookup(visibility, x.Request.Host)
 	if host == nil {
 		p.noHost.Inc()
-		filter.Answer(x, filter.Refuse(http.StatusNotFound, "no service at this host"))
-		return nil
+		return filter.Answer(x, filter.Refuse(http.StatusNotFound, "no service at this host"))
 	}
 	if host.redirects(x) {
-		redirect(x, host.httpsPort)
-		return nil
+		return redirect(x, host.httpsPort)
 	}
-	chosen := host.find(x.Request)
+	chosen := host.find(&x.Request)
 	if chosen == nil {
 		p.noRule.Inc()
-		filter.Answer(x, filter.Refuse(http.StatusNotFound, "no service at this path"))
-		return nil
+		return filter.Answer(x, filter.Refuse(http.StatusNotFound, "no service at this path"))
 	}
 	to := chosen.choose()
 	if to != nil {
@@ -198,11 +200,10 @@ func (p *Proxy) route(visibility config.Visibility, x *filter.Exchange) error {
 	}
 	if x.Settings == nil {
 		p.noBackend.Inc()
-		filter.Answer(x, &filter.Error{Status: http.StatusServiceUnavailable, Text: "no backend for this route", RetryAfter: 1})
-		return nil
+		return filter.Answer(x, &filter.Error{Status: http.StatusServiceUnavailable, Text: "no backend for this route", RetryAfter: 1})
 	}
-	apply(chosen.set, x.Request)
-	apply(to.set, x.Request)
+	apply(chosen.set, &x.Request)
+	apply(to.set, &x.Request)
 	return p.handler.Handle(x)
 }
 

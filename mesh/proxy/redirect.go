@@ -16,7 +16,7 @@ const defaultHTTPSPort = 443
 func (v *virtualHost) redirects(x *filter.Exchange) bool { return v.httpsPort != 0 && !x.Secure }
 
 // redirect sends a client to the same place by https.
-func redirect(x *filter.Exchange, port uint32) {
+func redirect(x *filter.Exchange, port uint32) error {
 	host := x.Request.Host
 	if i := strings.LastIndexByte(host, ':'); i >= 0 {
 		host = host[:i]
@@ -24,7 +24,6 @@ func redirect(x *filter.Exchange, port uint32) {
 	if port != defaultHTTPSPort {
 		host += ":" + strconv.FormatUint(uint64(port), 10)
 	}
-	location := "https://" + host + x.Request.URL.RequestURI()
-	x.Writer.Header()["Location"] = []string{location}
-	x.Reply(http.StatusMovedPermanently, "text/plain; charset=utf-8", "")
+	x.Header.Append("Location", "https://"+host+x.Request.Target)
+	return x.Reply(http.StatusMovedPermanently, "text/plain; charset=utf-8", "")
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/weft-dev/weft/mesh/config"
+	"github.com/weft-dev/weft/mesh/message"
 )
 
 // virtualHost is the compiled form of a config.VirtualHost. It is immutable but for the position of its rules' splits.
@@ -37,10 +38,10 @@ type split struct {
 	upTo uint64
 }
 
-// header holds a name in canonical form and the value as a header map wants it, shared by all requests.
+// header is a field to look for or to set.
 type header struct {
-	name   string
-	values []string
+	name  message.Match
+	value string
 }
 
 // weyl is 2^64 divided by the golden ratio. Adding it again and again visits the range more evenly than random numbers do: after n
@@ -78,13 +79,13 @@ func compileHeaders(headers []*config.Header) []header {
 	}
 	out := make([]header, 0, len(headers))
 	for _, h := range headers {
-		out = append(out, header{name: http.CanonicalHeaderKey(h.GetName()), values: []string{h.GetValue()}})
+		out = append(out, header{name: message.MatchName(http.CanonicalHeaderKey(h.GetName())), value: h.GetValue()})
 	}
 	return out
 }
 
 // find returns the first rule that matches, or nil.
-func (v *virtualHost) find(r *http.Request) *rule {
+func (v *virtualHost) find(r *message.Request) *rule {
 	for _, candidate := range v.rules {
 		if candidate.matches(r) {
 			return candidate
@@ -93,12 +94,12 @@ func (v *virtualHost) find(r *http.Request) *rule {
 	return nil
 }
 
-func (r *rule) matches(req *http.Request) bool {
-	if r.pathPrefix != "" && !underPrefix(req.URL.Path, r.pathPrefix) {
+func (r *rule) matches(req *message.Request) bool {
+	if r.pathPrefix != "" && !underPrefix(req.Path(), r.pathPrefix) {
 		return false
 	}
 	for _, h := range r.match {
-		if got := req.Header[h.name]; len(got) != 1 || got[0] != h.values[0] {
+		if got, ok := req.Header.Only(h.name); !ok || got != h.value {
 			return false
 		}
 	}
@@ -131,13 +132,13 @@ func (r *rule) choose() *split {
 	return nil
 }
 
-// apply sets the headers on a request; Host is not among the header map's names in net/http.
-func apply(headers []header, r *http.Request) {
+// apply sets the headers on a request; Host is not among its fields.
+func apply(headers []header, r *message.Request) {
 	for _, h := range headers {
-		if h.name == "Host" {
-			r.Host = h.values[0]
+		if h.name.ID() == message.Host {
+			r.Host = h.value
 			continue
 		}
-		r.Header[h.name] = h.values
+		r.Header.SetMatch(h.name, h.value)
 	}
 }

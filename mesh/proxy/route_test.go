@@ -3,10 +3,10 @@ package proxy
 import (
 	"fmt"
 	"math"
-	"net/http"
 	"testing"
 
 	"github.com/weft-dev/weft/mesh/config"
+	"github.com/weft-dev/weft/mesh/message"
 )
 
 func compiled(v *config.VirtualHost) *virtualHost {
@@ -83,7 +83,7 @@ func table(n int) *hostTable {
 
 func TestRoutingDoesNotAllocate(t *testing.T) {
 	hosts := table(100)
-	r := &http.Request{Header: http.Header{}, Host: "service-42.default.example.com:8080"}
+	r := &message.Request{Host: "service-42.default.example.com:8080"}
 	if n := testing.AllocsPerRun(1000, func() {
 		if hosts.lookup(config.Visibility_EXTERNAL, r.Host).find(r).choose() == nil {
 			t.Fatal("not found")
@@ -101,11 +101,11 @@ func TestTagsByHeaderDoNotAllocate(t *testing.T) {
 		{Splits: to("main"), SetHeaders: []*config.Header{{Name: "Knative-Serving-Default-Route", Value: "true"}}},
 	}})
 	for _, tt := range []struct{ tag, want string }{{"next", "next"}, {"unknown", "main"}, {"", "main"}} {
-		r := &http.Request{Header: http.Header{}}
+		r := new(message.Request)
 		if tt.tag != "" {
-			r.Header.Set("Knative-Serving-Tag", tt.tag)
+			r.Header.Append("Knative-Serving-Tag", tt.tag)
 		}
-		r.Header.Set("Knative-Serving-Default-Route", "false")
+		r.Header.Append("Knative-Serving-Default-Route", "false")
 		if n := testing.AllocsPerRun(100, func() {
 			chosen := host.find(r)
 			if got := chosen.choose().backend.Name; got != tt.want {
@@ -120,7 +120,7 @@ func TestTagsByHeaderDoNotAllocate(t *testing.T) {
 
 func BenchmarkRouting(b *testing.B) {
 	hosts := table(5000)
-	r := &http.Request{Header: http.Header{}, Host: "service-4242.default.example.com:8080"}
+	r := &message.Request{Host: "service-4242.default.example.com:8080"}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {

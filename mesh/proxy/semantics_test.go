@@ -130,8 +130,8 @@ func TestRequestHeaders(t *testing.T) {
 	}
 	want := map[string][]string{
 		"Host":              {"raw.test:8080"},
-		"Te":                {"trailers"},
-		"Http2-Settings":    {"AAMAAABkAAQAAP__"},
+		"TE":                {"trailers"},
+		"HTTP2-Settings":    {"AAMAAABkAAQAAP__"},
 		"X-Twice":           {"one", "two"},
 		"Cookie":            {"a=b; c=d"},
 		"X-Forwarded-For":   {"1.2.3.4, 127.0.0.1"},
@@ -142,6 +142,21 @@ func TestRequestHeaders(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, have); diff != "" {
 		t.Errorf("headers at the instance (-want +got):\n%s", diff)
+	}
+}
+
+// TestClientCannotTakeAwayHowItCame names fields that the proxy adds as if they belonged to the client's connection.
+func TestClientCannotTakeAwayHowItCame(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	h.serve("hop.test", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.Header.Get("X-Forwarded-For")+" "+r.Header.Get("X-Forwarded-Proto")+" "+r.Header.Get("X-One"))
+	}))
+	r := h.request(http.MethodGet, "hop.test", "/", nil)
+	r.Header["Connection"] = []string{"x-forwarded-for, X-FORWARDED-PROTO, x-one"}
+	r.Header.Set("X-One", "1")
+	if _, got := h.do(r); got != "127.0.0.1 http " {
+		t.Errorf("the instance saw %q", got)
 	}
 }
 
@@ -227,14 +242,28 @@ func TestResponses(t *testing.T) {
 func TestRequestTrailers(t *testing.T) {
 	t.Parallel()
 	h := start(t)
-	h.serve("trailers.test", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	address := server(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		_, _ = io.WriteString(w, r.Trailer.Get("X-Sum")+" "+r.Trailer.Get("X-Unannounced"))
 	}))
-	conn := h.dial(t)
-	_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: trailers.test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\nX-Unannounced: 2\r\n\r\n")
-	if _, body, _ := readResponse(t, bufio.NewReader(conn)); body != "1 2" {
-		t.Errorf("got %q", body)
+	for _, tt := range []struct {
+		protocol config.Backend_Protocol
+		want     string
+	}{
+		{config.Backend_HTTP1, "1 2"},
+		{config.Backend_H2C, "1 "}, // over HTTP/2, net/http's server takes only what was announced
+	} {
+		host := strings.ToLower(tt.protocol.String()) + ".test"
+		b := revision(host)
+		b.Protocol = tt.protocol
+		h.backend(b, address)
+		h.route(host, b.GetName())
+		conn := h.dial(t)
+		_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: "+host+"\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n"+
+			"2\r\nhi\r\n0\r\nX-Sum: 1\r\nX-Unannounced: 2\r\n\r\n")
+		if _, body, _ := readResponse(t, bufio.NewReader(conn)); body != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.protocol, body, tt.want)
+		}
 	}
 }
 

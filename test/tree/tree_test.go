@@ -79,8 +79,8 @@ type wall struct {
 }
 
 var dataPlane = []string{
-	"mesh/proxy", "mesh/http1", "mesh/http2", "mesh/tcp", "mesh/filter", "mesh/balance", "mesh/dns", "mesh/capture", "mesh/telemetry", "mesh/config", "mesh/certificate",
-	"mesh/distribute/client", "activator", "cmd/proxy",
+	"mesh/proxy", "mesh/engine", "mesh/message", "mesh/http1", "mesh/http2", "mesh/tcp", "mesh/filter", "mesh/balance", "mesh/dns", "mesh/capture",
+	"mesh/telemetry", "mesh/config", "mesh/certificate", "mesh/distribute/client", "activator", "cmd/proxy",
 }
 
 func walls() []wall {

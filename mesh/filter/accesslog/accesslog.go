@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weft-dev/weft/mesh/filter"
+	"github.com/weft-dev/weft/mesh/message"
 )
 
 // statusClientGone is logged for a request whose client left before there was an answer; no response has it.
@@ -103,61 +104,47 @@ func New(next filter.Handler, log *Log) *Filter { return &Filter{next: next, log
 // Handle implements filter.Handler.
 func (f *Filter) Handle(x *filter.Exchange) error {
 	format := f.log.format.Load()
-	if format == nil || (!format.probes && probe(x.Request)) {
+	if format == nil || (!format.probes && probe(&x.Request.Header)) {
 		return f.next.Handle(x)
 	}
-	counter := &counter{ResponseWriter: x.Writer}
-	x.Writer = counter
 	// Deferred, so that a request that panics is logged too.
-	defer func() { f.log.write(format, x, counter.n) }()
+	defer func() { f.log.write(format, x) }()
 	return f.next.Handle(x)
 }
 
+var (
+	kubeletProbe = message.MatchName("K-Kubelet-Probe")
+	userAgent    = message.MatchName("User-Agent")
+	traceB3      = message.MatchName("X-B3-Traceid")
+)
+
 // probe says whether a request is one of a prober: kubelet's, or one of the network.
-func probe(r *http.Request) bool {
-	_, network := r.Header["K-Network-Probe"]
-	_, kubelet := r.Header["K-Kubelet-Probe"]
-	return network || kubelet || strings.HasPrefix(r.UserAgent(), "kube-probe/")
+func probe(h *message.Header) bool {
+	if _, kubelet := h.Only(kubeletProbe); kubelet || h.Has(message.KNetworkProbe) {
+		return true
+	}
+	agent, _ := h.Only(userAgent)
+	return strings.HasPrefix(agent, "kube-probe/")
 }
 
-// counter counts the bytes of a response's body.
-type counter struct {
-	http.ResponseWriter
-	n int64
-}
-
-// Write implements io.Writer.
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.ResponseWriter.Write(p)
-	c.n += int64(n)
-	return n, err
-}
-
-// Unwrap lets http.ResponseController find the writer below.
-func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
-
-func (l *Log) write(format *format, x *filter.Exchange, size int64) {
+func (l *Log) write(format *format, x *filter.Exchange) {
 	line, _ := l.lines.Get().(*bytes.Buffer)
 	defer l.lines.Put(line)
 	line.Reset()
-	entry := entryOf(x, size)
+	entry := entryOf(x)
 	if err := format.template.Execute(line, entry); err != nil {
 		line.Reset()
-		fmt.Fprintf(line, "access log: %v: %s %q %d\n", err, x.Request.Method, x.Request.RequestURI, entry.Response.Code)
+		fmt.Fprintf(line, "access log: %v: %s %q %d\n", err, x.Request.Method, x.Request.Target, entry.Response.Code)
 	}
 	// A log that cannot be written must not fail the request.
 	_, _ = l.out.Write(line.Bytes())
 }
 
-func entryOf(x *filter.Exchange, size int64) Entry {
-	// A template could read the body, which is not the log's.
-	request := new(http.Request)
-	*request = *x.Request
-	request.Body = http.NoBody
+func entryOf(x *filter.Exchange) Entry {
 	entry := Entry{
-		Request:  request,
-		Response: Response{Code: x.Status, Size: size, Latency: time.Since(x.Begun).Seconds()},
-		TraceID:  traceID(x.Request.Header),
+		Request:  x.HTTPRequest(),
+		Response: Response{Code: x.Status, Size: x.Size(), Latency: time.Since(x.Begun).Seconds()},
+		TraceID:  traceID(&x.Request.Header),
 	}
 	if entry.Response.Code == 0 {
 		entry.Response.Code = statusClientGone
@@ -175,11 +162,12 @@ func entryOf(x *filter.Exchange, size int64) Entry {
 }
 
 // traceID is the second part of a traceparent (W3C Trace Context, section 3.2), or what B3 has in a header of its own.
-func traceID(h http.Header) string {
-	if _, rest, ok := strings.Cut(h.Get("Traceparent"), "-"); ok {
+func traceID(h *message.Header) string {
+	if _, rest, ok := strings.Cut(h.Get(message.Traceparent), "-"); ok {
 		if id, _, ok := strings.Cut(rest, "-"); ok {
 			return id
 		}
 	}
-	return h.Get("X-B3-Traceid")
+	id, _ := h.Only(traceB3)
+	return id
 }

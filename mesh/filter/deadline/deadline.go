@@ -3,7 +3,6 @@
 package deadline
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"sync"
@@ -27,21 +26,21 @@ var _ filter.Handler = (*Filter)(nil)
 // New returns the filter before next.
 func New(next filter.Handler) *Filter { return &Filter{next: next} }
 
+// watches lends the timers: making one costs more than a request may.
+var watches = sync.Pool{New: func() any { return new(watch) }}
+
 // Handle implements filter.Handler.
 func (f *Filter) Handle(x *filter.Exchange) error {
 	if x.Settings.Request == 0 && x.Settings.ResponseStart == 0 && x.Settings.Idle == 0 {
 		return f.next.Handle(x)
 	}
-	ctx, cancel := context.WithCancelCause(x.Context)
-	defer cancel(nil)
-	x.Context = ctx
-	w := &watch{x: x, cancel: cancel}
-	w.start()
+	w, _ := watches.Get().(*watch)
+	w.start(x)
 	defer w.stop()
 	err := f.next.Handle(x)
 	// A stream ends in order, with the reason as its last words, as in Knative: clients may have all that they wanted.
 	var late *filter.Error
-	if errors.Is(err, engine.ErrCut) && errors.As(err, &late) && filter.Conclude(x, late) {
+	if err != nil && errors.Is(err, engine.ErrCut) && errors.As(err, &late) && filter.Conclude(x, late) {
 		return nil
 	}
 	return err
@@ -49,33 +48,38 @@ func (f *Filter) Handle(x *filter.Exchange) error {
 
 // watch is the timer of one exchange. It is set to the nearest time at which the exchange may be late, and looks then.
 type watch struct {
-	x      *filter.Exchange
-	cancel context.CancelCauseFunc
-
 	// mu guards the rest, and keeps the exchange from ending while the timer acts on it.
-	mu      sync.Mutex
-	timer   *time.Timer
+	mu    sync.Mutex
+	timer *time.Timer
+	// x is nil between exchanges. A timer that fires late may meet the next one, which it finds in time.
+	x       *filter.Exchange
 	expired bool
-	done    bool
 }
 
-func (w *watch) start() {
+func (w *watch) start(x *filter.Exchange) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.timer = time.AfterFunc(w.remaining(time.Now()), w.fire)
+	w.x, w.expired = x, false
+	left := w.remaining(x.Begun)
+	if w.timer == nil {
+		w.timer = time.AfterFunc(left, w.fire)
+		return
+	}
+	w.timer.Reset(left)
 }
 
 func (w *watch) stop() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.done = true
+	w.x = nil
 	w.timer.Stop()
+	w.mu.Unlock()
+	watches.Put(w)
 }
 
 func (w *watch) fire() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.done {
+	if w.x == nil {
 		return
 	}
 	if w.expired {
@@ -91,7 +95,7 @@ func (w *watch) fire() {
 	if w.x.Parked.Load() {
 		text = "activator request timeout"
 	}
-	w.cancel(filter.Refuse(http.StatusGatewayTimeout, text))
+	w.x.Cancel(filter.Refuse(http.StatusGatewayTimeout, text))
 	w.timer.Reset(interruptAfter)
 }
 

@@ -3,7 +3,6 @@
 package dispatch
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -27,7 +26,7 @@ func (Filter) Handle(x *filter.Exchange) error {
 	for {
 		e, err := enter(x, refused != nil)
 		if err != nil {
-			if refused != nil && x.Context.Err() == nil {
+			if refused != nil && x.Cause() == nil {
 				return fmt.Errorf("%w: after %w", err, refused)
 			}
 			return err
@@ -58,15 +57,14 @@ func attempt(x *filter.Exchange, e *balance.Endpoint) (err error) {
 	if !ok {
 		return fmt.Errorf("endpoint %s of backend %q has no upstream", e.Address, x.Backend.Name)
 	}
-	x.Endpoint = e
+	x.Endpoint, x.Place = e, e
 	x.Moved()
-	x.Place = e
-	err = x.Forward(x.Context, upstream, x.Settings.Protocol)
+	err = x.Forward(upstream, x.Settings.Protocol)
 	if errors.Is(err, engine.ErrNotConnected) {
 		leave = gate.Refused
 		return fmt.Errorf("%s: %w", e.Address, err)
 	}
-	if err != nil && !errors.Is(err, engine.ErrCut) && x.Context.Err() == nil {
+	if err != nil && !errors.Is(err, engine.ErrCut) && x.Cause() == nil {
 		return fmt.Errorf("%s: %w", e.Address, err)
 	}
 	e.Succeeded()
@@ -88,17 +86,10 @@ func enter(x *filter.Exchange, again bool) (*balance.Endpoint, error) {
 	// In this order: an instance is on its way while the body comes in.
 	if err := x.Buffer(); err != nil {
 		ticket.Cancel()
-		if x.Context.Err() == nil {
-			err = engine.ErrClientGone
+		if cause := x.Cause(); cause != nil {
+			return nil, cause
 		}
-		return nil, err
+		return nil, engine.ErrClientGone
 	}
-	ctx := x.Context
-	if !x.Watched() {
-		watched, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
-		defer x.OnClientGone(func() { cancel(engine.ErrClientGone) })()
-		ctx = watched
-	}
-	return ticket.Wait(ctx)
+	return ticket.Wait(x.Context())
 }

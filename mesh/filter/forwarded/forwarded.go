@@ -3,11 +3,10 @@
 package forwarded
 
 import (
-	"net"
-	"net/http"
 	"strings"
 
 	"github.com/weft-dev/weft/mesh/filter"
+	"github.com/weft-dev/weft/mesh/message"
 )
 
 // Filter sets the headers.
@@ -23,66 +22,73 @@ func New(next filter.Handler) *Filter { return &Filter{next: next} }
 // Handle implements filter.Handler. The lists grow by the client's address, so that their last element is what this proxy saw and
 // the earlier ones are what the client claims. Scheme and host are what this proxy saw.
 func (f *Filter) Handle(x *filter.Exchange) error {
-	h := x.Request.Header
-	client, _, err := net.SplitHostPort(x.Request.RemoteAddr)
-	if err != nil {
-		client = "unknown"
-	}
+	h := &x.Request.Header
 	proto := "http"
 	if x.Secure {
 		proto = "https"
 	}
-	element := "for=" + node(client) + ";host=" + quote(x.Request.Host) + ";proto=" + proto
-	h["Forwarded"] = []string{join(earlier(h), element)}
-	h["X-Forwarded-For"] = []string{join(strings.Join(h["X-Forwarded-For"], ", "), client)}
-	h["X-Forwarded-Proto"] = []string{proto}
-	h["X-Forwarded-Host"] = []string{x.Request.Host}
+	b := appendEarlier(x.Scratch(), h)
+	b = append(b, "for="...)
+	b = appendNode(b, x.Remote)
+	b = append(b, ";host="...)
+	b = appendQuoted(b, x.Request.Host)
+	b = append(b, ";proto="...)
+	h.Set(message.Forwarded, x.Keep(append(b, proto...)))
+
+	b = x.Scratch()
+	if list := h.Joined(message.XForwardedFor); list != "" {
+		b = append(b, list...)
+		b = append(b, ", "...)
+	}
+	h.Set(message.XForwardedFor, x.Keep(append(b, x.Remote...)))
+	h.Set(message.XForwardedProto, proto)
+	h.Set(message.XForwardedHost, x.Request.Host)
 	return f.next.Handle(x)
 }
 
-// earlier is the Forwarded list so far, made up from X-Forwarded-For when the hop before knew only that.
-func earlier(h http.Header) string {
-	if list := h["Forwarded"]; len(list) > 0 {
-		return strings.Join(list, ", ")
+// appendEarlier appends the Forwarded list so far, made up from X-Forwarded-For when the hop before knew only that.
+func appendEarlier(b []byte, h *message.Header) []byte {
+	if list := h.Joined(message.Forwarded); list != "" {
+		b = append(b, list...)
+		return append(b, ", "...)
 	}
-	var b strings.Builder
-	for _, line := range h["X-Forwarded-For"] {
-		for part := range strings.SplitSeq(line, ",") {
-			if b.Len() > 0 {
-				b.WriteString(", ")
-			}
-			b.WriteString("for=" + node(strings.TrimSpace(part)))
-		}
+	for list := h.Joined(message.XForwardedFor); list != ""; {
+		var part string
+		part, list, _ = strings.Cut(list, ",")
+		b = append(b, "for="...)
+		b = appendNode(b, strings.TrimSpace(part))
+		b = append(b, ", "...)
 	}
-	return b.String()
+	return b
 }
 
-func join(list, element string) string {
-	if list == "" {
-		return element
+// appendNode spells an address as RFC 7239 section 6 wants it: IPv6 in brackets and quotes.
+func appendNode(b []byte, address string) []byte {
+	if strings.IndexByte(address, ':') >= 0 && !strings.HasPrefix(address, "[") {
+		b = append(b, `"[`...)
+		b = append(b, address...)
+		return append(b, `]"`...)
 	}
-	return list + ", " + element
+	return appendQuoted(b, address)
 }
 
-// node spells an address as RFC 7239 section 6 wants it: IPv6 in brackets and quotes.
-func node(address string) string {
-	if strings.Contains(address, ":") && !strings.HasPrefix(address, "[") {
-		return `"[` + address + `]"`
+// appendQuoted makes a quoted string of what is not a token.
+func appendQuoted(b []byte, s string) []byte {
+	token := s != ""
+	for i := 0; token && i < len(s); i++ {
+		token = tokenByte(s[i])
 	}
-	return quote(address)
-}
-
-// quote makes a quoted string of what is not a token.
-func quote(s string) string {
+	if token {
+		return append(b, s...)
+	}
+	b = append(b, '"')
 	for i := range len(s) {
-		if c := s[i]; !tokenByte(c) {
-			return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+		if s[i] == '"' || s[i] == '\\' {
+			b = append(b, '\\')
 		}
+		b = append(b, s[i])
 	}
-	if s == "" {
-		return `""`
-	}
-	return s
+	return append(b, '"')
 }
 
 func tokenByte(c byte) bool {

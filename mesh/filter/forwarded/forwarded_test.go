@@ -15,7 +15,10 @@ import (
 type end struct{ header http.Header }
 
 func (e *end) Handle(x *filter.Exchange) error {
-	e.header = x.Request.Header
+	e.header = make(http.Header)
+	for _, f := range x.Request.Header.Fields() {
+		e.header.Add(f.Name, f.Value)
+	}
 	return nil
 }
 
@@ -81,8 +84,9 @@ func TestHeaders(t *testing.T) {
 			if tt.header != nil {
 				r.Header = tt.header
 			}
-			x := &filter.Exchange{Secure: tt.secure}
+			x := new(filter.Exchange)
 			x.Begin(httptest.NewRecorder(), r)
+			x.Secure = tt.secure
 			var last end
 			if err := forwarded.New(&last).Handle(x); err != nil {
 				t.Fatal(err)

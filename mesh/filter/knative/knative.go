@@ -6,15 +6,13 @@ import (
 	"net/http"
 
 	"github.com/weft-dev/weft/mesh/filter"
+	"github.com/weft-dev/weft/mesh/message"
 )
 
-// The headers, in canonical form.
-const (
-	probeHeader     = "K-Network-Probe"
-	hashHeader      = "K-Network-Hash"
-	revisionHeader  = "Knative-Serving-Revision"
-	namespaceHeader = "Knative-Serving-Namespace"
-)
+// internal are the headers between Knative's own parts.
+var internal = message.SetOf(message.KnativeServingRevision, message.KnativeServingNamespace)
+
+const textPlain = "text/plain; charset=utf-8"
 
 // Filter answers probes.
 type Filter struct {
@@ -32,34 +30,31 @@ func New(next filter.Handler, draining func() bool) *Filter {
 
 // Handle implements filter.Handler.
 func (f *Filter) Handle(x *filter.Exchange) error {
-	h := x.Request.Header
-	delete(h, revisionHeader)
-	delete(h, namespaceHeader)
-	if probe, ok := h[probeHeader]; ok && len(probe) == 1 {
-		f.probe(x, probe[0])
-		return nil
+	h := &x.Request.Header
+	h.DelAll(internal)
+	if h.Count(message.KNetworkProbe) == 1 {
+		return f.probe(x, h.Get(message.KNetworkProbe))
 	}
 	return f.next.Handle(x)
 }
 
 // probe answers in the name of the component that is asked: "probe" is the ingress, "activator" and "queue" stand before the
 // container, and "queue" means that there is an instance.
-func (f *Filter) probe(x *filter.Exchange, kind string) {
-	if hash, ok := x.Request.Header[hashHeader]; ok {
-		x.Writer.Header()[hashHeader] = hash
+func (f *Filter) probe(x *filter.Exchange, kind string) error {
+	if h := &x.Request.Header; h.Has(message.KNetworkHash) {
+		x.Header.Add(message.KNetworkHash, h.Get(message.KNetworkHash))
 	}
 	switch {
 	case f.draining():
-		x.Reply(http.StatusServiceUnavailable, "text/plain; charset=utf-8", "draining")
+		return x.Reply(http.StatusServiceUnavailable, textPlain, "draining")
 	case kind == "probe":
-		x.Reply(http.StatusOK, "text/plain; charset=utf-8", "")
+		return x.Reply(http.StatusOK, textPlain, "")
 	case kind == "activator":
-		x.Reply(http.StatusOK, "text/plain; charset=utf-8", kind)
+		return x.Reply(http.StatusOK, textPlain, kind)
 	case kind == "queue" && x.Backend.Gate.Usable() > 0:
-		x.Reply(http.StatusOK, "text/plain; charset=utf-8", kind)
+		return x.Reply(http.StatusOK, textPlain, kind)
 	case kind == "queue":
-		x.Reply(http.StatusServiceUnavailable, "text/plain; charset=utf-8", "no instance is ready")
-	default:
-		x.Reply(http.StatusBadRequest, "text/plain; charset=utf-8", "unexpected probe header value: "+kind)
+		return x.Reply(http.StatusServiceUnavailable, textPlain, "no instance is ready")
 	}
+	return x.Reply(http.StatusBadRequest, textPlain, "unexpected probe header value: "+kind)
 }

@@ -51,8 +51,7 @@ func (f *Filter) Handle(x *filter.Exchange) error {
 	if refusal.Status >= 500 {
 		f.warn(x, refusal, err)
 	}
-	filter.Answer(x, refusal)
-	return nil
+	return filter.Answer(x, refusal)
 }
 
 // warn logs a refusal, at most one a second: a service that is down under load must not take the disk with it. The metrics count all.

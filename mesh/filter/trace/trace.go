@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/weft-dev/weft/mesh/filter"
+	"github.com/weft-dev/weft/mesh/message"
 )
 
 // Filter sets traceparent.
@@ -22,25 +23,23 @@ func New(next filter.Handler) *Filter { return &Filter{next: next} }
 
 // Handle implements filter.Handler.
 func (f *Filter) Handle(x *filter.Exchange) error {
-	if _, ok := x.Request.Header["Traceparent"]; !ok {
-		x.Request.Header["Traceparent"] = []string{parent()}
+	if h := &x.Request.Header; !h.Has(message.Traceparent) {
+		h.Add(message.Traceparent, x.Keep(appendParent(x.Scratch())))
 	}
 	return f.next.Handle(x)
 }
 
-// parent makes a traceparent of version 00 with random ids, not sampled: the proxy itself records no span.
-func parent() string {
+// appendParent appends a traceparent of version 00 with random ids, not sampled: the proxy itself records no span.
+func appendParent(b []byte) []byte {
 	var id [24]byte
 	binary.BigEndian.PutUint64(id[:8], rand.Uint64())   //nolint:gosec // an id, no secret
 	binary.BigEndian.PutUint64(id[8:16], rand.Uint64()) //nolint:gosec // likewise
 	// An id of zeros is not valid; the lowest bit keeps both ids from it.
 	id[15] |= 1
 	binary.BigEndian.PutUint64(id[16:], rand.Uint64()|1) //nolint:gosec // likewise
-	var out [55]byte
-	copy(out[:], "00-")
-	hex.Encode(out[3:35], id[:16])
-	out[35] = '-'
-	hex.Encode(out[36:52], id[16:])
-	copy(out[52:], "-00")
-	return string(out[:])
+	b = append(b, "00-"...)
+	b = hex.AppendEncode(b, id[:16])
+	b = append(b, '-')
+	b = hex.AppendEncode(b, id[16:])
+	return append(b, "-00"...)
 }

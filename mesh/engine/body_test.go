@@ -7,56 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
-
-func TestRemoveHopByHop(t *testing.T) {
-	t.Parallel()
-	h := http.Header{
-		"Connection": {"keep-alive, x-one", " X-Two ,, "}, "X-One": {"1"}, "X-Two": {"2"}, "X-Three": {"3"}, "Keep-Alive": {"x"},
-		"Proxy-Connection": {"x"}, "Proxy-Authenticate": {"x"}, "Proxy-Authorization": {"x"}, "Te": {"x"}, "Trailer": {"x"},
-		"Transfer-Encoding": {"x"}, "Upgrade": {"x"},
-	}
-	removeHopByHop(h)
-	if diff := cmp.Diff(http.Header{"X-Three": {"3"}}, h); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-func TestClientCannotTakeAwayHowItCame(t *testing.T) {
-	t.Parallel()
-	h := http.Header{
-		"Connection": {"x-forwarded-for, Forwarded, traceparent, X-FORWARDED-PROTO, x-one"}, "X-One": {"1"},
-		"X-Forwarded-For": {"a"}, "Forwarded": {"b"}, "Traceparent": {"c"}, "X-Forwarded-Proto": {"d"},
-	}
-	removeHopByHop(h)
-	want := http.Header{"X-Forwarded-For": {"a"}, "Forwarded": {"b"}, "Traceparent": {"c"}, "X-Forwarded-Proto": {"d"}}
-	if diff := cmp.Diff(want, h); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-func TestUpgradeType(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name   string
-		header http.Header
-		want   string
-	}{
-		{"none", http.Header{}, ""},
-		{"websocket", http.Header{"Connection": {"keep-alive, upgrade"}, "Upgrade": {"websocket"}}, "websocket"},
-		{"not a connection option", http.Header{"Connection": {"keep-alive"}, "Upgrade": {"websocket"}}, ""},
-		{"h2c", http.Header{"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"}}, ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			if got := upgradeType(tt.header); got != tt.want {
-				t.Errorf("got %q, want %q", got, tt.want)
-			}
-		})
-	}
-}
 
 func begin(t *testing.T, method, body string) *Exchange {
 	t.Helper()
@@ -83,7 +34,7 @@ func TestBodyOfOneAttempt(t *testing.T) {
 	if x.Resendable() || x.Replayable() || !x.body.complete() {
 		t.Error("the body has been read")
 	}
-	x.body.stop(x.control)
+	x.body.stop(x)
 	if _, err := second.Read(make([]byte, 1)); !errors.Is(err, errBodyTaken) {
 		t.Errorf("after the end: %v", err)
 	}
@@ -106,23 +57,42 @@ func TestBufferedBody(t *testing.T) {
 			t.Error("a buffered body can be sent again, but POST is not idempotent")
 		}
 	}
-	if !x.Watched() {
-		t.Error("the whole body is here")
-	}
 }
 
 func TestBufferLeavesAlone(t *testing.T) {
 	t.Parallel()
 	large := begin(t, http.MethodPost, strings.Repeat("x", maxBuffered+1))
-	expects := begin(t, http.MethodPost, "body")
-	expects.Request.Header.Set("Expect", "100-continue")
+	expects := new(Exchange)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("body"))
+	r.Header.Set("Expect", "100-continue")
+	expects.Begin(httptest.NewRecorder(), r)
 	chunked := new(Exchange)
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", io.MultiReader(strings.NewReader("x")))
+	r = httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", io.MultiReader(strings.NewReader("x")))
 	r.ContentLength = -1
 	chunked.Begin(httptest.NewRecorder(), r)
 	for name, x := range map[string]*Exchange{"large": large, "expects": expects, "chunked": chunked, "none": begin(t, http.MethodGet, "")} {
 		if err := x.Buffer(); err != nil || len(x.body.buffered) != 0 {
 			t.Errorf("%s: read %d bytes, %v", name, len(x.body.buffered), err)
 		}
+	}
+}
+
+// TestCancelOfAnotherRequest checks that who is late does not cancel the next request of the connection.
+func TestCancelOfAnotherRequest(t *testing.T) {
+	t.Parallel()
+	x := begin(t, http.MethodGet, "")
+	before := x.current()
+	x.Begin(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+	x.cancelGeneration(before, ErrClientGone)
+	if cause := x.Cause(); cause != nil {
+		t.Errorf("cancelled: %v", cause)
+	}
+	x.Cancel(ErrCut)
+	x.Cancel(ErrClientGone)
+	if cause := x.Cause(); !errors.Is(cause, ErrCut) {
+		t.Errorf("cause %v, want the first", cause)
+	}
+	if ctx := x.Context(); ctx.Err() == nil {
+		t.Error("the context of a cancelled exchange goes on")
 	}
 }
