@@ -81,8 +81,10 @@ func TestContractContainer(t *testing.T) {
 	const mounts = "/proc/self/mountinfo"
 	if strings.Contains(u.look(s, url.Values{"read": {mounts}}).Contents[mounts], " - cgroup cgroup ") {
 		limits = [][2]string{
-			{"/sys/fs/cgroup/memory/memory.limit_in_bytes", "134217728"}, {"/sys/fs/cgroup/cpu/cpu.shares", "128"},
-			{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "100000"}, {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000"},
+			{"/sys/fs/cgroup/memory/memory.limit_in_bytes", "134217728"},
+			{"/sys/fs/cgroup/cpu/cpu.shares", "128"},
+			{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "100000"},
+			{"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000"},
 		}
 	}
 	query := url.Values{"stat": {"/dev/console"}, "write": {"/proc/sys/kernel/hostname", "/proc/sys/net/ipv4/ip_forward"}}

@@ -18,8 +18,11 @@ func (u *user) waitExplained(target, want string) {
 	u.Helper()
 	u.wait(60*time.Second, target+" is explained", func() error {
 		out, err := u.Weft("explain", target, "-n", u.namespace)
-		if first, _, _ := strings.Cut(out, "\n"); err != nil || !strings.Contains(first, want) {
-			return fmt.Errorf("%v, want a first line with %q:\n%s", err, want, out)
+		if err != nil {
+			return fmt.Errorf("%w:\n%s", err, out)
+		}
+		if first, _, _ := strings.Cut(out, "\n"); !strings.Contains(first, want) {
+			return fmt.Errorf("want a first line with %q:\n%s", want, out)
 		}
 		return nil
 	})
