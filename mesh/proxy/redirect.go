@@ -24,6 +24,10 @@ func redirect(x *filter.Exchange, port uint32) error {
 	if port != defaultHTTPSPort {
 		host += ":" + strconv.FormatUint(uint64(port), 10)
 	}
-	x.Header.Append("Location", "https://"+host+x.Request.Target)
+	target := x.Request.Target
+	if !strings.HasPrefix(target, "/") {
+		target = "/" // "*" asks about the host as a whole
+	}
+	x.Header.Append("Location", "https://"+host+target)
 	return x.Reply(http.StatusMovedPermanently, "text/plain; charset=utf-8", "")
 }
