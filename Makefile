@@ -66,6 +66,8 @@ generate: ## renew *.pb.go and config/crd
 bench: build ## run the benchmarks and record bench/results
 	@PATH="$(BIN):$$PATH" WEFT_BIN=$(BIN) go run ./bench/coldstart -results bench/results
 	@PATH="$(BIN):$$PATH" WEFT_BIN=$(BIN) go run ./bench/services -results bench/results
+	@hack/bench-peers.sh
+	@go run ./bench/proxy -results bench/results
 
 clean: ## remove what was built
 	@rm -rf $(BIN) $(CURDIR)/dist
