@@ -203,17 +203,33 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
+// waitReplicas waits until a revision reports so many replicas, as wanted and as there.
+func (u *user) waitReplicas(name string, want int32) {
+	u.Helper()
+	u.wait(60*time.Second, fmt.Sprintf("%s has %d replicas", name, want), func() error {
+		r, err := u.revision(name)
+		if err != nil {
+			return err
+		}
+		actual, desired := r.Status.ActualReplicas, r.Status.DesiredReplicas
+		if actual == nil || desired == nil || *actual != want || *desired != want {
+			return fmt.Errorf("replicas are %v of %v", actual, desired)
+		}
+		return nil
+	})
+}
+
 func TestRevisionStatus(t *testing.T) {
 	t.Parallel()
 	u := newUser(t, shared)
-	u.deploy("told", annotate("window", "6s"))
+	service := u.deploy("told", annotate("window", "6s"))
+	flow := u.send(1, service.Status.URL, "/")
 	r := u.waitRevision("told-00001", servingv1.RevisionConditionActive, corev1.ConditionTrue, "", "")
 	if len(r.Status.ContainerStatuses) != 1 || r.Status.ContainerStatuses[0].Name != "user-container" {
 		t.Errorf("containerStatuses are %v", r.Status.ContainerStatuses)
 	}
-	if r.Status.ActualReplicas == nil || *r.Status.ActualReplicas != 1 || r.Status.DesiredReplicas == nil || *r.Status.DesiredReplicas != 1 {
-		t.Errorf("replicas are %v of %v, want 1 of 1", r.Status.ActualReplicas, r.Status.DesiredReplicas)
-	}
+	u.waitReplicas("told-00001", 1)
+	flow.end()
 	u.waitZero("told")
 	r = u.waitRevision("told-00001", servingv1.RevisionConditionActive, corev1.ConditionFalse, "", "NoTraffic")
 	if c := r.Status.GetCondition(servingv1.RevisionConditionActive); c.Severity != apis.ConditionSeverityInfo {
@@ -222,13 +238,7 @@ func TestRevisionStatus(t *testing.T) {
 	if !r.IsReady() {
 		t.Errorf("at zero the revision is not ready: %v", r.Status.Conditions)
 	}
-	u.wait(10*time.Second, "no replicas", func() error {
-		r, err := u.revision("told-00001")
-		if err == nil && (r.Status.ActualReplicas == nil || *r.Status.ActualReplicas != 0 || *r.Status.DesiredReplicas != 0) {
-			err = fmt.Errorf("replicas are %v of %v", r.Status.ActualReplicas, r.Status.DesiredReplicas)
-		}
-		return err
-	})
+	u.waitReplicas("told-00001", 0)
 }
 
 func TestDryRunTriesThePod(t *testing.T) {
@@ -270,7 +280,7 @@ func TestGatedPodFields(t *testing.T) {
 	}
 	// The gates are open when the webhook has seen them.
 	u.wait(10*time.Second, "the gates are open", func() error {
-		return u.Kube.Create(t.Context(), u.service("init", withInit("0"), hosts))
+		return u.Kube.Create(t.Context(), u.service("init", withInit("0"), hosts, annotate("min-scale", "1")))
 	})
 	sidecar := func(s *servingv1.Service) {
 		c := &s.Spec.Template.Spec.Containers
@@ -281,7 +291,7 @@ func TestGatedPodFields(t *testing.T) {
 		}})
 	}
 	u.create(
-		u.service("initfails", withInit("3")), u.service("sidecar", sidecar),
+		u.service("initfails", withInit("3")), u.service("sidecar", sidecar, annotate("min-scale", "1")),
 		u.service("csi", mount(corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: "none.example.com", ReadOnly: new(true)}})),
 		u.service("claim", mount(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "none", ReadOnly: true}})),
 	)
@@ -297,10 +307,31 @@ func TestGatedPodFields(t *testing.T) {
 		t.Errorf("initContainerStatuses are %v, %v", r.Status.InitContainerStatuses, err)
 	}
 	u.waitRevision("initfails-00001", apis.ConditionReady, corev1.ConditionFalse, "Container failed with: no schema", "ExitCode3")
-	u.waitRevision("sidecar-00001", apis.ConditionReady, corev1.ConditionUnknown, `Container "side" is running`, "ContainerNotReady")
 	u.waitReady("sidecar")
+	if early := readyBefore(u.pods("sidecar"), "side", 3*time.Second); early != "" {
+		t.Errorf("the pod was ready %s after its sidecar had started, which needs 4s", early)
+	}
 	u.waitRevision("csi-00001", apis.ConditionReady, corev1.ConditionUnknown, `the type of volume "v" is not supported by this node`, "ContainerCreating")
 	u.waitRevision("claim-00001", apis.ConditionReady, corev1.ConditionFalse, `persistentvolumeclaim "none" not found`, "Unschedulable")
+}
+
+// readyBefore says how long after the start of one of its containers the first of pods was ready, when that is less than limit.
+// The API counts whole seconds.
+func readyBefore(pods []corev1.Pod, container string, limit time.Duration) string {
+	for _, pod := range pods {
+		for _, condition := range pod.Status.Conditions {
+			for _, c := range pod.Status.ContainerStatuses {
+				if condition.Type != corev1.PodReady || c.Name != container || c.State.Running == nil {
+					continue
+				}
+				if after := condition.LastTransitionTime.Sub(c.State.Running.StartedAt.Time); after < limit {
+					return after.String()
+				}
+				return ""
+			}
+		}
+	}
+	return "unknown time"
 }
 
 // TestDeploymentSettings edits config-deployment and config-observability, and so runs alone.
