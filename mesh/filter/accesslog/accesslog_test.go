@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -54,9 +55,7 @@ func exchange(t *testing.T, header http.Header) *filter.Exchange {
 	r.RemoteAddr = "192.0.2.1:1234"
 	r.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00")
 	r.Header.Set("User-Agent", `a "quoted" agent`)
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	x := new(filter.Exchange)
 	x.Begin(httptest.NewRecorder(), r)
 	x.Settings = &filter.Settings{Labels: telemetry.Labels{Namespace: "default", Service: "hello", Configuration: "hello", Revision: "hello-00001"}}
