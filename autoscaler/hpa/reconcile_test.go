@@ -262,22 +262,26 @@ func TestMeasured(t *testing.T) {
 		want        string
 	}{
 		{
-			"memory", []string{"metric", "memory", "target", "100"},
+			"memory",
+			[]string{"metric", "memory", "target", "100"},
 			autoscalingv2.MetricStatus{Type: "Resource", Resource: &autoscalingv2.ResourceMetricStatus{
 				Name: "memory", Current: autoscalingv2.MetricValueStatus{AverageValue: quantity("150Mi")},
 			}},
 			"memory is 150Mi per instance on average, 100Mi is the target",
 		},
 		{
-			"custom", []string{"metric", "jobs", "target", "4"},
+			"custom",
+			[]string{"metric", "jobs", "target", "4"},
 			autoscalingv2.MetricStatus{Type: "Pods", Pods: &autoscalingv2.PodsMetricStatus{
 				Metric: autoscalingv2.MetricIdentifier{Name: "jobs"}, Current: autoscalingv2.MetricValueStatus{AverageValue: quantity("7500m")},
 			}},
 			"jobs is 7500m per instance on average, 4 is the target",
 		},
 		{
-			"another than the one asked for", []string{"metric", "cpu", "target", "4"},
-			autoscalingv2.MetricStatus{Type: "Resource", Resource: &autoscalingv2.ResourceMetricStatus{Name: "memory"}}, "",
+			"another than the one asked for",
+			[]string{"metric", "cpu", "target", "4"},
+			autoscalingv2.MetricStatus{Type: "Resource", Resource: &autoscalingv2.ResourceMetricStatus{Name: "memory"}},
+			"",
 		},
 	} {
 		pa := podAutoscaler(tt.annotations...)

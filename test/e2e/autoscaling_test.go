@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -122,9 +123,7 @@ func (u *user) configureAutoscaler(data map[string]string) {
 		if c.Data == nil {
 			c.Data = map[string]string{}
 		}
-		for k, v := range data {
-			c.Data[k] = v
-		}
+		maps.Copy(c.Data, data)
 		return u.Kube.Update(u.Context(), &c)
 	})
 }

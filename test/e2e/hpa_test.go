@@ -101,8 +101,11 @@ func TestTop(t *testing.T) {
 		}
 		var name, container, cpu string
 		var mib int
-		if _, err := fmt.Sscanf(out, "%s %s %s %dMi", &name, &container, &cpu, &mib); err != nil || name != pod || container != "user-container" || mib < 40 || mib > 80 {
-			return fmt.Errorf("top shows %q (%v), want 40 MiB and some for %s", out, err, pod)
+		if _, err := fmt.Sscanf(out, "%s %s %s %dMi", &name, &container, &cpu, &mib); err != nil {
+			return fmt.Errorf("reading what top shows, %q: %w", out, err)
+		}
+		if name != pod || container != "user-container" || mib < 40 || mib > 80 {
+			return fmt.Errorf("top shows %q, want 40 MiB and some for %s", out, pod)
 		}
 		return nil
 	})
