@@ -3,6 +3,7 @@
 package settings
 
 import (
+	"math"
 	"strconv"
 	"time"
 
@@ -80,24 +81,32 @@ func target(pa *autoscalingv1alpha1.PodAutoscaler, c *config.Autoscaler, metric 
 	default:
 		total = c.ConcurrencyTarget
 	}
-	if annotated, ok := pa.Target(); ok {
+	if annotated, ok := Target(pa); ok {
 		total = annotated
 		if metric == autoscaling.Concurrency && limit > 0 {
 			total = min(annotated, limit)
 		}
 	}
-	if annotated, ok := pa.TargetUtilization(); ok {
+	if annotated, ok := finite(pa.TargetUtilization()); ok {
 		utilization = annotated
 	}
 	return max(autoscaling.TargetMin, total*utilization), total
 }
 
+// Target is the load per instance that pa is annotated with, if any.
+func Target(pa *autoscalingv1alpha1.PodAutoscaler) (float64, bool) { return finite(pa.Target()) }
+
+// finite makes an annotation that is NaN or infinite count as absent. The published types accept it: NaN is not below any bound.
+func finite(value float64, ok bool) (float64, bool) {
+	return value, ok && !math.IsNaN(value) && !math.IsInf(value, 0)
+}
+
 func (s *Settings) setWindows(pa *autoscalingv1alpha1.PodAutoscaler, c *config.Autoscaler) {
 	s.StableWindow = or(c.StableWindow)(pa.Window())
-	percentage := or(c.PanicWindowPercentage)(pa.PanicWindowPercentage())
+	percentage := or(c.PanicWindowPercentage)(finite(pa.PanicWindowPercentage()))
 	// Loads are known by the second.
 	s.PanicWindow = max(time.Second, time.Duration(float64(s.StableWindow)*percentage/100))
-	s.PanicThreshold = or(c.PanicThresholdPercentage)(pa.PanicThresholdPercentage()) / 100
+	s.PanicThreshold = or(c.PanicThresholdPercentage)(finite(pa.PanicThresholdPercentage())) / 100
 	_, algorithm, _ := autoscaling.MetricAggregationAlgorithmAnnotation.Get(pa.Annotations)
 	s.Weighted = algorithm == autoscaling.MetricAggregationAlgorithmWeightedExponential ||
 		algorithm == autoscaling.MetricAggregationAlgorithmWeightedExponentialAlt
@@ -108,10 +117,7 @@ func (s *Settings) setBounds(pa *autoscalingv1alpha1.PodAutoscaler, c *config.Au
 		s.MinScale = or(c.MinScale)(count(autoscaling.MinScaleAnnotation.Get(pa.Annotations)))
 	}
 	s.MaxScale = or(c.MaxScale)(count(autoscaling.MaxScaleAnnotation.Get(pa.Annotations)))
-	s.InitialScale = or(c.InitialScale)(pa.InitialScale())
-	if s.InitialScale == 0 && !c.AllowZeroInitialScale {
-		s.InitialScale = c.InitialScale
-	}
+	s.InitialScale = c.InitialScaleOf(pa.Annotations)
 	s.ActivationScale = or(int32(0))(pa.ActivationScale())
 }
 

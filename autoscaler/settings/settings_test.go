@@ -121,6 +121,23 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// TestNotFinite is about numbers that are none: the published types accept them, as NaN is below no bound.
+func TestNotFinite(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"target", "target-utilization-percentage", "panic-window-percentage", "panic-threshold-percentage"} {
+		for _, value := range []string{"NaN", "Inf", "-Inf"} {
+			for _, metric := range []string{autoscaling.Concurrency, autoscaling.RPS} {
+				annotations := map[string]string{autoscaling.MetricAnnotationKey: metric}
+				want := of(t, autoscalingv1alpha1.PodAutoscalerSpec{ContainerConcurrency: 10}, annotations, nil)
+				annotations["autoscaling.knative.dev/"+key] = value
+				if got := of(t, autoscalingv1alpha1.PodAutoscalerSpec{ContainerConcurrency: 10}, annotations, nil); got != want {
+					t.Errorf("%s %s with metric %s: got %+v, want as without: %+v", key, value, metric, got, want)
+				}
+			}
+		}
+	}
+}
+
 func TestOthers(t *testing.T) {
 	t.Parallel()
 	const as = "autoscaling.knative.dev/"

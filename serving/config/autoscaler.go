@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"knative.dev/serving/pkg/apis/autoscaling"
@@ -49,6 +50,20 @@ type Autoscaler struct {
 	ScaleDownDelay time.Duration
 	// Class is the autoscaler of revisions that name none.
 	Class string
+}
+
+// InitialScaleOf is the number of instances that a revision with these annotations starts with. A 0 that was accepted counts as
+// absent once AllowZeroInitialScale is off, and so does what admission would refuse.
+func (a *Autoscaler) InitialScaleOf(annotations map[string]string) int32 {
+	_, value, ok := autoscaling.InitialScaleAnnotation.Get(annotations)
+	if !ok {
+		return a.InitialScale
+	}
+	n, err := strconv.ParseInt(value, 10, 32)
+	if err != nil || n < 0 || (n == 0 && !a.AllowZeroInitialScale) {
+		return a.InitialScale
+	}
+	return int32(n)
 }
 
 const defaultUtilization = 0.7

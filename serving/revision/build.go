@@ -39,7 +39,7 @@ func Deployment(r *servingv1.Revision, s *config.Snapshot) (*appsv1.Deployment, 
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(r, r.GetGroupVersionKind())},
 		},
 		Spec: appsv1.DeploymentSpec{
-			Replicas: new(initialScale(r, s)),
+			Replicas: new(s.Autoscaler.InitialScaleOf(r.Annotations)),
 			// Labels of a revision may change, the selector of a Deployment may not: only the UID is safe.
 			Selector:                &metav1.LabelSelector{MatchLabels: map[string]string{serving.RevisionUID: string(r.UID)}},
 			ProgressDeadlineSeconds: new(int32(progressDeadline(r, s).Seconds())),
@@ -200,16 +200,6 @@ func podAnnotations(r *servingv1.Revision) map[string]string {
 		out[defaultContainerAnnotation] = name
 	}
 	return out
-}
-
-// initialScale ignores a bad annotation, which admission refuses.
-func initialScale(r *servingv1.Revision, s *config.Snapshot) int32 {
-	if _, value, ok := autoscaling.InitialScaleAnnotation.Get(r.Annotations); ok {
-		if n, err := strconv.ParseInt(value, 10, 32); err == nil {
-			return int32(n)
-		}
-	}
-	return s.Autoscaler.InitialScale
 }
 
 func progressDeadline(r *servingv1.Revision, s *config.Snapshot) time.Duration {

@@ -239,6 +239,15 @@ func TestInitialScale(t *testing.T) {
 	if got := *build(t, r, maps).Spec.Replicas; got != 5 {
 		t.Errorf("replicas are %d, want the 5 of the annotation", got)
 	}
+	// A 0 may have been accepted before the key was switched off.
+	r.Annotations[autoscaling.InitialScaleAnnotationKey] = "0"
+	if got := *build(t, r, maps).Spec.Replicas; got != 3 {
+		t.Errorf("replicas are %d, want the configured 3 where 0 is not allowed", got)
+	}
+	maps["config-autoscaler"]["allow-zero-initial-scale"] = "true"
+	if got := *build(t, r, maps).Spec.Replicas; got != 0 {
+		t.Errorf("replicas are %d, want the 0 of the annotation", got)
+	}
 }
 
 func TestUpdate(t *testing.T) {
