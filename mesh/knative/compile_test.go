@@ -83,6 +83,27 @@ func TestCompile(t *testing.T) {
 				}`,
 		},
 		{
+			// Existing YAML names the classes of istio, kourier and others, whose controllers have nothing to serve here.
+			name: "another ingress class",
+			route: func(t *testing.T) *servingv1.Route {
+				t.Helper()
+				r := routeWith(t, "hello", "http://hello.default.localhost", target{revision: "hello-00001", percent: 100})
+				r.Annotations = map[string]string{"networking.knative.dev/ingress-class": "kourier.ingress.networking.knative.dev"}
+				return r
+			},
+			want: `
+				name: "knative/default/hello"
+				virtual_hosts {
+					hosts: "hello.default.localhost"
+					rules { splits { backend: "revision/default/hello-00001" weight: 100 } }
+				}
+				virtual_hosts {
+					hosts: "hello.default" hosts: "hello.default.svc" hosts: "hello.default.svc.cluster.local"
+					visibility: CLUSTER_LOCAL
+					rules { splits { backend: "revision/default/hello-00001" weight: 100 } }
+				}`,
+		},
+		{
 			name: "cluster-local",
 			route: func(t *testing.T) *servingv1.Route {
 				t.Helper()

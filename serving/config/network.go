@@ -27,8 +27,8 @@ const (
 
 // Network configures hosts, TLS and rollouts of Routes.
 type Network struct {
-	// IngressClass and CertificateClass name the controllers of upstream's Ingress and Certificate objects. A Route that names
-	// another ingress class than the default is left alone.
+	// IngressClass and CertificateClass name the controllers of upstream's Ingress and Certificate objects. Those are not made here,
+	// and nobody else could serve a Route, so every Route is served whatever class it, or this, names.
 	IngressClass     string
 	CertificateClass string
 	// ExternalDomainTLS, ClusterLocalDomainTLS and SystemInternalTLS switch TLS on for public hosts, for cluster-local hosts, and
