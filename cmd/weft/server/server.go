@@ -53,6 +53,9 @@ type platform struct {
 // containers and proxy go on, and the next Run adopts them.
 func Run(ctx context.Context, opts Options) (err error) {
 	steady := tuneStart()
+	if err := setClusterDomain(); err != nil {
+		return err
+	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	p := &platform{
