@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/weft-dev/weft/bench/record"
@@ -63,14 +62,5 @@ func run(runs, burst int, results string) (err error) {
 	if err := atOnce(ctx, p, burst, result); err != nil {
 		return err
 	}
-	result.Print(os.Stdout)
-	if results != "" {
-		if err := result.Write(results); err != nil {
-			return err
-		}
-	}
-	if missed := result.Missed(); len(missed) > 0 {
-		return fmt.Errorf("bars missed: %s", strings.Join(missed, ", "))
-	}
-	return nil
+	return result.Conclude(results)
 }

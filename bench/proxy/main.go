@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -82,16 +81,7 @@ func run(ctx context.Context, duration time.Duration, rounds int, results string
 		}
 		s.report(measured, result)
 	}
-	result.Print(os.Stdout)
-	if results != "" {
-		if err := result.Write(results); err != nil {
-			return err
-		}
-	}
-	if missed := result.Missed(); len(missed) > 0 {
-		return fmt.Errorf("bars missed: %s", strings.Join(missed, ", "))
-	}
-	return nil
+	return result.Conclude(results)
 }
 
 // measure loads every proxy in turn, and that several times, so that what else the machine does hits all alike.

@@ -150,6 +150,20 @@ func (r *Result) Write(dir string) error {
 	return os.WriteFile(filepath.Join(dir, r.Benchmark+".md"), []byte(text.String()), 0o644)
 }
 
+// Conclude prints the result, writes it to dir unless that is empty, and fails when a bar does not hold.
+func (r *Result) Conclude(dir string) error {
+	r.Print(os.Stdout)
+	if dir != "" {
+		if err := r.Write(dir); err != nil {
+			return err
+		}
+	}
+	if missed := r.Missed(); len(missed) > 0 {
+		return fmt.Errorf("bars missed: %s", strings.Join(missed, ", "))
+	}
+	return nil
+}
+
 // Missed returns the names of the bars that do not hold.
 func (r *Result) Missed() []string {
 	var missed []string

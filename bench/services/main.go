@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/weft-dev/weft/bench/record"
@@ -62,14 +61,5 @@ func run(started, count int, results string) (err error) {
 	if err := atZero(ctx, p, count, result); err != nil {
 		return err
 	}
-	result.Print(os.Stdout)
-	if results != "" {
-		if err := result.Write(results); err != nil {
-			return err
-		}
-	}
-	if missed := result.Missed(); len(missed) > 0 {
-		return fmt.Errorf("bars missed: %s", strings.Join(missed, ", "))
-	}
-	return nil
+	return result.Conclude(results)
 }
