@@ -33,13 +33,13 @@ func main() {
 	origin := flag.String("origin", "", "with -serve: the address to forward to")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	var err error
 	if *serve != "" {
 		err = be(ctx, *serve, *listen, *origin)
 	} else {
 		err = run(ctx, *duration, *rounds, *results)
 	}
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "proxy:", err)
 		os.Exit(1)

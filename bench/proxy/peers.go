@@ -134,10 +134,11 @@ func answers(ctx context.Context, address string) error {
 
 // startOrigin starts the server behind the proxies, on core 1.
 func startOrigin(ctx context.Context, dir string) (*process, error) {
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // nginx reads it as another user
+	// nginx reads it as another user.
+	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "64k"), bytes.Repeat([]byte("x"), 64<<10), 0o644); err != nil { //nolint:gosec // likewise
+	if err := os.WriteFile(filepath.Join(dir, "64k"), bytes.Repeat([]byte("x"), 64<<10), 0o644); err != nil {
 		return nil, err
 	}
 	address, path, err := configure(ctx, "origin", dir, "")
@@ -184,5 +185,5 @@ func configure(ctx context.Context, name, dir, origin string) (address, path str
 		return "", "", err
 	}
 	path = filepath.Join(dir, name+".conf")
-	return address, path, os.WriteFile(path, text.Bytes(), 0o644) //nolint:gosec // no secret
+	return address, path, os.WriteFile(path, text.Bytes(), 0o644)
 }

@@ -31,7 +31,7 @@ func be(ctx context.Context, name, listen, origin string) error {
 
 func beReverseProxy(ctx context.Context, listen, origin string) error {
 	transport := &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true}
-	s := &http.Server{Addr: listen, ReadHeaderTimeout: 0, Handler: &httputil.ReverseProxy{ //nolint:gosec // on loopback, for seconds
+	s := &http.Server{Addr: listen, ReadHeaderTimeout: 0, Handler: &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: origin})

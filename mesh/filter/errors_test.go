@@ -68,7 +68,9 @@ func TestAnswer(t *testing.T) {
 			w := httptest.NewRecorder()
 			x := new(filter.Exchange)
 			x.Begin(w, r)
-			filter.Answer(x, tt.err)
+			if err := filter.Answer(x, tt.err); err != nil {
+				t.Fatal(err)
+			}
 			if w.Code != tt.status || w.Body.String() != tt.body || !x.Started() || x.Status != tt.status {
 				t.Errorf("got %d %q", w.Code, w.Body)
 			}

@@ -20,7 +20,7 @@ import (
 func TestKinds(t *testing.T) {
 	t.Parallel()
 	u := newUser(t, shared)
-	s := u.deploy("shown", annotate("window", "6s"))
+	u.deploy("shown", annotate("window", "6s"))
 	mapping := fmt.Sprintf(`{"apiVersion":"serving.knative.dev/v1beta1","kind":"DomainMapping","metadata":{"name":"shown.%s.test"},`+
 		`"spec":{"ref":{"apiVersion":"serving.knative.dev/v1","kind":"Service","name":"shown"}}}`, u.namespace)
 	claim := fmt.Sprintf(`{"apiVersion":"networking.internal.knative.dev/v1alpha1","kind":"ClusterDomainClaim",`+
@@ -72,7 +72,7 @@ func TestKinds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s = before.DeepCopy()
+	s := before.DeepCopy()
 	s.Spec.Template.Spec.TimeoutSeconds = new(int64(5))
 	s.Annotations["serving.knative.dev/lastModifier"] = "eve"
 	if err := u.Kube.Status().Update(t.Context(), s); err != nil {

@@ -21,7 +21,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	corev1 "k8s.io/api/core/v1"
@@ -180,7 +179,7 @@ func TestContractMemoryLimitKills(t *testing.T) {
 // raw sends bytes to the gateway and returns the connection.
 func (u *user) raw(request string) (net.Conn, *bufio.Reader) {
 	u.Helper()
-	conn, err := (&net.Dialer{}).DialContext(u.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", u.HTTPPort))
+	conn, err := u.dialGateway(u.Context(), u.HTTPPort)
 	if err != nil {
 		u.Fatal(err)
 	}
@@ -545,7 +544,7 @@ func TestContractProbes(t *testing.T) {
 func (u *user) dialSocket(s *servingv1.Service) *websocket.Conn {
 	u.Helper()
 	dialer := websocket.Dialer{NetDialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", u.HTTPPort))
+		return u.dialGateway(ctx, u.HTTPPort)
 	}}
 	conn, response, err := dialer.DialContext(u.Context(), "ws://"+s.Status.URL.Host+"/websocket", nil)
 	if err != nil {
@@ -593,15 +592,7 @@ func TestContractGRPCThroughScaleFromZero(t *testing.T) {
 	u := newUser(t, shared)
 	s := u.deploy("calls", portName("h2c"), annotate("window", "6s"), concurrency(1), annotate("max-scale", "2"))
 	u.waitZero("calls")
-	conn, err := grpc.NewClient("passthrough:///"+s.Status.URL.Host, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", u.HTTPPort))
-		}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	client := grpc_health_v1.NewHealthClient(conn)
+	client := u.health(s.Status.URL.Host, u.HTTPPort, insecure.NewCredentials())
 	// A stream first: it takes the only place of the first instance, so that the calls need another.
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"knative.dev/pkg/apis"
@@ -375,4 +379,21 @@ func (u *user) proxyPID() int {
 		u.Fatal(err)
 	}
 	return pid
+}
+
+// dialGateway opens a connection to a port of the gateway, whatever host is to be asked for.
+func (u *user) dialGateway(ctx context.Context, port int) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+}
+
+// health is the gRPC client of a host behind a port of the gateway.
+func (u *user) health(host string, port int, by credentials.TransportCredentials) grpc_health_v1.HealthClient {
+	u.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+host, grpc.WithTransportCredentials(by),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return u.dialGateway(ctx, port) }))
+	if err != nil {
+		u.Fatal(err)
+	}
+	u.Cleanup(func() { _ = conn.Close() })
+	return grpc_health_v1.NewHealthClient(conn)
 }

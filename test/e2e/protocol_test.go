@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -103,15 +102,7 @@ func TestGRPCUnaryAndStreaming(t *testing.T) {
 	u := newUser(t, shared)
 	s := u.deploy("grpc", portName("h2c"), annotate("window", "6s"))
 	u.waitZero("grpc")
-	conn, err := grpc.NewClient("passthrough:///"+s.Status.URL.Host, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", u.HTTPPort))
-		}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	client := grpc_health_v1.NewHealthClient(conn)
+	client := u.health(s.Status.URL.Host, u.HTTPPort, insecure.NewCredentials())
 	// The first call finds the service at zero.
 	response, err := client.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
 	if err != nil || response.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
@@ -135,7 +126,7 @@ func TestWebSocket(t *testing.T) {
 	s := u.deploy("socket", annotate("window", "6s"))
 	u.waitZero("socket")
 	dialer := websocket.Dialer{NetDialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", u.HTTPPort))
+		return u.dialGateway(ctx, u.HTTPPort)
 	}}
 	conn, response, err := dialer.DialContext(t.Context(), "ws://"+s.Status.URL.Host+"/websocket", nil)
 	if err != nil {

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	corev1 "k8s.io/api/core/v1"
@@ -48,10 +47,6 @@ func (u *user) roots(more ...*x509.Certificate) *x509.CertPool {
 	return pool
 }
 
-func (u *user) dialGateway(ctx context.Context, port int) (net.Conn, error) {
-	return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-}
-
 // secureClient sends https requests for any host to the gateway.
 func (u *user) secureClient(roots *x509.CertPool, h2 bool) *http.Client {
 	transport := &http.Transport{
@@ -67,19 +62,25 @@ func (u *user) secureClient(roots *x509.CertPool, h2 bool) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 30 * time.Second}
 }
 
+// origin is where an answer came from after redirections, and by which version of HTTP.
+type origin struct {
+	url   string
+	major int
+}
+
 // fetch reads a whole answer.
-func (u *user) fetch(client *http.Client, to *apis.URL, path string) (answer, *http.Response, error) {
+func (u *user) fetch(client *http.Client, to *apis.URL, path string) (answer, origin, error) {
 	request, err := http.NewRequestWithContext(u.Context(), http.MethodGet, to.String()+path, http.NoBody)
 	if err != nil {
-		return answer{}, nil, err
+		return answer{}, origin{}, err
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return answer{}, nil, err
+		return answer{}, origin{}, err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	return answer{response.StatusCode, string(body), response.Header}, response, err
+	return answer{response.StatusCode, string(body), response.Header}, origin{response.Request.URL.String(), response.ProtoMajor}, err
 }
 
 // handshake asks for a server name and returns the certificate that is presented.
@@ -114,8 +115,8 @@ func TestHTTPSOfAService(t *testing.T) {
 
 	roots := u.roots()
 	for _, h2 := range []bool{false, true} {
-		a, response, err := u.fetch(u.secureClient(roots, h2), to, "/headers")
-		if err != nil || a.status != http.StatusOK || (response.ProtoMajor == 2) != h2 {
+		a, from, err := u.fetch(u.secureClient(roots, h2), to, "/headers")
+		if err != nil || a.status != http.StatusOK || (from.major == 2) != h2 {
 			t.Fatalf("with h2 %t: %v", h2, answered(a, err))
 		}
 		var seen struct {
@@ -161,15 +162,8 @@ func TestHTTPSWakesAService(t *testing.T) {
 	if a, _, err := u.fetch(u.secureClient(roots, true), u.secureURL(s.Status.URL), "/"); err != nil || a.status != http.StatusOK {
 		t.Errorf("a request to a service at zero: %v", answered(a, err))
 	}
-	dial := func(ctx context.Context, _ string) (net.Conn, error) { return u.dialGateway(ctx, u.HTTPSPort) }
 	host := s.Status.URL.URL().Hostname()
-	conn, err := grpc.NewClient("passthrough:///"+host, grpc.WithContextDialer(dial),
-		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: host, MinVersion: tls.VersionTLS12})))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	client := grpc_health_v1.NewHealthClient(conn)
+	client := u.health(host, u.HTTPSPort, credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: host, MinVersion: tls.VersionTLS12}))
 	if response, err := client.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{}); err != nil ||
 		response.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
 		t.Errorf("a gRPC call: %v, %v", response, err)
@@ -408,8 +402,8 @@ func TestExternalDomainTLS(t *testing.T) {
 
 	u.configure("config-network", map[string]string{"http-protocol": "Redirected"})
 	u.wait(20*time.Second, "plain requests are redirected", func() error {
-		a, response, err := u.fetch(client, apis.HTTP(fmt.Sprintf("%s:%d", host, u.HTTPPort)), "/")
-		if err != nil || a.status != http.StatusOK || response.Request.URL.String() != secure+"/" {
+		a, from, err := u.fetch(client, apis.HTTP(fmt.Sprintf("%s:%d", host, u.HTTPPort)), "/")
+		if err != nil || a.status != http.StatusOK || from.url != secure+"/" {
 			return answered(a, err)
 		}
 		return nil
