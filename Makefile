@@ -54,7 +54,7 @@ e2e: build kn ## end-to-end tests on a platform of their own
 conformance-serving: build ## Knative Serving's conformance suites on a platform of their own; E2E=1 adds its end-to-end tests
 	@cd test/conformance && PATH="$(BIN):$$PATH" go run ./run -bin $(BIN) -results results/serving.md $(if $(E2E),-e2e)
 
-check: ## formatting, vet, import walls and generated files
+check: ## formatting, vet, import walls, documents and generated files
 	@hack/check.sh
 
 lint: ## golangci-lint, at the version pinned in hack/golangci-lint/go.mod (minutes the first time)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The checks that need no running platform: formatting, vet, import walls, and generated files that are up to date.
+# The checks that need no running platform: formatting, vet, import walls, documents, and generated files that are up to date.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +10,7 @@ if [ -n "$unformatted" ]; then
 fi
 hack/step.sh "vet" go vet ./...
 hack/step.sh "vet of the conformance runner" env -C test/conformance go vet ./...
-hack/step.sh "package comments and import walls" go test -count=1 ./test/tree
+hack/step.sh "package comments, import walls and documents" go test -count=1 ./test/tree
 before=$(git status --porcelain -- '*.pb.go' config/crd; git diff -- '*.pb.go' config/crd | sha256sum)
 hack/step.sh "generated files" hack/generate.sh
 after=$(git status --porcelain -- '*.pb.go' config/crd; git diff -- '*.pb.go' config/crd | sha256sum)
