@@ -17,15 +17,25 @@ const (
 	maxTrailerSize = 16 << 10
 )
 
-// Body reads one body. Its methods are not safe for concurrent use.
+// chunkPart is a part of a chunked body beside its data.
+type chunkPart uint8
+
+// The parts.
+const (
+	partLine     chunkPart = iota // the line before a chunk
+	partEnd                       // the CRLF after a chunk's data
+	partTrailers                  // what follows the last chunk
+)
+
+// Body reads one body. A read that fails because of a deadline can be tried again. Its methods are not safe for concurrent use.
 type Body struct {
 	r       *Reader
 	framing Framing
 	// left is what is left of the body, or of the chunk.
 	left int64
-	// started is set when the first chunk's line has been read.
-	started bool
-	done    bool
+	// next is what comes after the data that is left of a chunk.
+	next chunkPart
+	done bool
 	// Trailers are those that came after a chunked body.
 	Trailers message.Header
 	trailers []byte
@@ -37,7 +47,7 @@ func (b *Body) Reset(r *Reader, framing Framing, length int64) {
 	if framing == Length {
 		b.left = length
 	}
-	b.started = false
+	b.next = partLine
 	b.done = framing == None || (framing == Length && length == 0)
 	b.Trailers.Reset()
 }
@@ -54,6 +64,14 @@ func (b *Body) Left() int64 {
 		return b.left
 	}
 	return -1
+}
+
+// There is how many bytes Next would return without waiting for the connection, of a body of known length.
+func (b *Body) There() int {
+	if b.framing != Length {
+		return 0
+	}
+	return int(min(int64(len(b.r.Buffered())), b.left))
 }
 
 // Ready reports whether Next would return without waiting for the connection.
@@ -108,8 +126,7 @@ func unexpected(err error) error {
 
 // nextChunk reads the line before a chunk, and after the last one the trailers.
 func (b *Body) nextChunk() error {
-	if b.started {
-		// The data of the chunk before ends in CRLF.
+	if b.next == partEnd {
 		if err := b.want(len(crlf)); err != nil {
 			return err
 		}
@@ -117,15 +134,18 @@ func (b *Body) nextChunk() error {
 			return errBody
 		}
 		b.r.discard(len(crlf))
+		b.next = partLine
 	}
-	b.started = true
-	size, err := b.chunkSize()
-	if err != nil {
-		return err
-	}
-	if size > 0 {
-		b.left = size
-		return nil
+	if b.next == partLine {
+		size, err := b.chunkSize()
+		if err != nil {
+			return err
+		}
+		if size > 0 {
+			b.left, b.next = size, partEnd
+			return nil
+		}
+		b.next = partTrailers
 	}
 	return b.readTrailers()
 }

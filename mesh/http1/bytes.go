@@ -49,6 +49,16 @@ func all(b []byte, want uint8) bool {
 	return true
 }
 
+// allOf is all for a string.
+func allOf(s string, want uint8) bool {
+	for i := range len(s) {
+		if class[s[i]]&want == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // text is b as a string without a copy. It holds as long as b is not written to.
 func text(b []byte) string {
 	if len(b) == 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/weft-dev/weft/mesh/message"
 )
@@ -13,6 +14,8 @@ import (
 const (
 	// MaxFields bounds the lines of a header, which a filter may have to look through.
 	MaxFields = 128
+	// maxNamed bounds the names in Connection, each of which is looked for among the fields.
+	maxNamed = 32
 )
 
 // Error is a message that is refused: the status for a client that sent it, and why.
@@ -38,6 +41,7 @@ var (
 	errFolded           = bad("folded header field")
 	errFieldName        = bad("invalid header field name")
 	errFieldValue       = bad("invalid header field value")
+	errConnection       = bad("too many names in Connection")
 	errHost             = bad("missing, repeated or invalid Host")
 	errLength           = bad("invalid or repeated Content-Length")
 	errTransferEncoding = &Error{Status: http.StatusNotImplemented, Text: "unsupported Transfer-Encoding"}
@@ -118,6 +122,23 @@ func parseFields(head []byte, h *message.Header) error {
 			return errFieldValue
 		}
 		h.Append(text(line[:colon]), text(value))
+	}
+	return nil
+}
+
+// checkNamed refuses a header whose Connection names very many fields.
+func checkNamed(h *message.Header) error {
+	if !h.Has(message.Connection) {
+		return nil
+	}
+	named := 0
+	for _, f := range h.Fields() {
+		if f.ID() == message.Connection {
+			named += 1 + strings.Count(f.Value, ",")
+		}
+	}
+	if named > maxNamed {
+		return errConnection
 	}
 	return nil
 }

@@ -14,7 +14,8 @@ type Reader struct {
 	src        io.Reader
 	buf        []byte
 	start, end int
-	err        error
+	// err came with the bytes that were read last and is not returned before they are taken.
+	err error
 }
 
 // Reset begins to read from src.
@@ -61,8 +62,9 @@ func (r *Reader) discard(n int) { r.start += n }
 
 // Fill reads at least one byte more. The buffer must have room.
 func (r *Reader) Fill() error {
-	if r.err != nil {
-		return r.err
+	if err := r.err; err != nil {
+		r.err = nil
+		return err
 	}
 	if r.start > 0 && r.end == len(r.buf) {
 		r.end = copy(r.buf, r.buf[r.start:r.end])
@@ -76,12 +78,11 @@ func (r *Reader) Fill() error {
 		n, err := r.src.Read(free)
 		r.end += n
 		if n > 0 {
-			r.err = err // of no interest before the bytes are taken
+			r.err = err
 			return nil
 		}
 		if err != nil {
-			r.err = err
-			return err
+			return err // not kept: a read that was interrupted by a deadline goes on where it was
 		}
 	}
 	return errNoProgress

@@ -30,6 +30,20 @@ func ReadRequest(r *Reader, buf []byte, limit int, req *message.Request) ([]byte
 	return buf, finishRequest(req)
 }
 
+// CheckRequest refuses a request of HTTP/2 that would be another one in HTTP/1, where spaces end the method and the target. Its names
+// and values were checked when it was read.
+func CheckRequest(req *message.Request) error {
+	switch {
+	case req.Method == "" || !allOf(req.Method, tokenByte):
+		return errMethod
+	case req.Target == "" || !allOf(req.Target, targetByte):
+		return errTarget
+	case !validHost(req.Host):
+		return errHost
+	}
+	return splitTarget(req)
+}
+
 func parseRequestLine(line []byte, req *message.Request) error {
 	first, last := bytes.IndexByte(line, ' '), bytes.LastIndexByte(line, ' ')
 	if first < 1 || last == first {
@@ -75,6 +89,9 @@ func methodText(b []byte) string {
 // finishRequest takes what concerns the connection out of the header.
 func finishRequest(req *message.Request) error {
 	h := &req.Header
+	if err := checkNamed(h); err != nil {
+		return err
+	}
 	if h.Count(message.Host) > 1 || (req.Minor > 0 && !h.Has(message.Host)) {
 		return errHost
 	}
@@ -169,10 +186,8 @@ func hexDigit(c byte) (uint64, bool) {
 
 // validHost checks an authority without user information: a name or an address, and a port if there is one.
 func validHost(host string) bool {
-	for i := range len(host) {
-		if class[host[i]]&hostByte == 0 {
-			return false
-		}
+	if !allOf(host, hostByte) {
+		return false
 	}
 	rest := host
 	if strings.HasPrefix(host, "[") {

@@ -77,6 +77,9 @@ const (
 
 func finishResponse(res *message.Response, method string) (Framing, error) {
 	h := &res.Header
+	if err := checkNamed(h); err != nil {
+		return None, err
+	}
 	res.Close = h.Token(message.Connection, "close") || (res.Minor == 0 && !h.Token(message.Connection, "keep-alive"))
 	res.Upgrade = h.UpgradeType()
 	res.Trailers = h.Joined(message.Trailer)

@@ -10,6 +10,7 @@ const (
 	Connection
 	ContentLength
 	ContentType
+	Date
 	Expect
 	Forwarded
 	Host
@@ -40,7 +41,7 @@ const (
 
 // spelling is how the proxy writes a name of its own accord.
 var spelling = [names]string{
-	Connection: "Connection", ContentLength: "Content-Length", ContentType: "Content-Type", Expect: "Expect", Forwarded: "Forwarded", Host: "Host",
+	Connection: "Connection", ContentLength: "Content-Length", ContentType: "Content-Type", Date: "Date", Expect: "Expect", Forwarded: "Forwarded", Host: "Host",
 	HTTP2Settings: "HTTP2-Settings", KeepAlive: "Keep-Alive", KNetworkHash: "K-Network-Hash", KNetworkProbe: "K-Network-Probe",
 	KOriginalHost: "K-Original-Host", KnativeServingDefaultRoute: "Knative-Serving-Default-Route",
 	KnativeServingNamespace: "Knative-Serving-Namespace", KnativeServingRevision: "Knative-Serving-Revision", KnativeServingTag: "Knative-Serving-Tag",
