@@ -13,6 +13,8 @@ var errBodyTaken = errors.New("request body no longer belongs to this attempt")
 // bodySource is a request body as it comes from the client.
 type bodySource interface {
 	io.Reader
+	// there is how many bytes Read would return without waiting; zero when that is not known.
+	there() int
 	// trailers are those after the body, once Read has returned io.EOF; nil for none.
 	trailers() *message.Header
 }
@@ -109,6 +111,21 @@ func (b *clientBody) readLocked(p []byte) (int, error) {
 		b.idle = nil
 	}
 	return n, err
+}
+
+// whole is the body as far as it has not been sent, if all of it is in memory, and counts as sent then. A small one that has come with
+// its head is taken into memory, so that it can be sent again.
+func (b *clientBody) whole() ([]byte, bool) {
+	if b.length > 0 && b.length <= maxBuffered && b.fresh() && int64(b.src.there()) == b.length && b.fill() != nil {
+		return nil, false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if int64(len(b.buffered)) != b.length {
+		return nil, false
+	}
+	b.owner, b.sent = nil, len(b.buffered)
+	return b.buffered, true
 }
 
 // Close implements io.Closer. The body stays open for another attempt.

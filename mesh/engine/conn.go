@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -44,7 +45,8 @@ const (
 type conn struct {
 	server *Server
 	net    net.Conn
-	// raw is the socket, below TLS too; nil if there is none.
+	// socket is what is below TLS, or net itself; closing it never waits. raw is its file descriptor; nil if there is none.
+	socket net.Conn
 	raw    syscall.RawConn
 	secure bool
 	// remote is the client's address without port, remoteAddr with it.
@@ -67,6 +69,8 @@ type conn struct {
 	ending  http1.Ending
 	// taken is set when the connection belongs to somebody else: it was upgraded or handed over.
 	taken bool
+	// spoiled is set when reads and writes have been made to fail for good.
+	spoiled atomic.Bool
 	// fill is tryFill, made once; nil for a connection that is not the socket itself.
 	fill func(fd uintptr) bool
 	// fillErr is what fill found in place of bytes.
@@ -76,7 +80,7 @@ type conn struct {
 var _ client = (*conn)(nil)
 
 func newConn(s *Server, c net.Conn) *conn {
-	k := &conn{server: s, net: c, remoteAddr: c.RemoteAddr().String()}
+	k := &conn{server: s, net: c, socket: c, remoteAddr: c.RemoteAddr().String()}
 	k.remote = hostOf(k.remoteAddr)
 	if k.raw = rawConn(c); k.raw != nil {
 		k.fill = k.tryFill
@@ -111,6 +115,7 @@ func (c *conn) serve() {
 		if err := c.await(); err != nil {
 			return
 		}
+		c.enter(phaseHead)
 		if h2, err := c.startsH2(); h2 || err != nil {
 			if h2 {
 				c.handOver()
@@ -198,15 +203,14 @@ func (c *conn) serveOne() (again bool) {
 	h := c.server.handler()
 	defer func() {
 		if reason := recover(); reason != nil {
-			c.x.Store(nil)
 			c.server.opts.Log.Error("serving a request panicked", "reason", reason, "stack", string(debug.Stack()))
-			_ = c.net.Close()
+			// Nothing may go on using the connection's buffers, which are about to be given back.
+			c.abandon(h.Engine())
 			again = false
 			return
 		}
 		c.server.release(h)
 	}()
-	c.enter(phaseHead)
 	x := h.Engine()
 	x.reset(c)
 	x.Remote, x.RemoteAddr, x.Secure = c.remote, c.remoteAddr, c.secure
@@ -222,10 +226,21 @@ func (c *conn) serveOne() (again bool) {
 	x.body.reset(x, &c.body, x.Request.Length)
 	c.enter(phaseActive)
 	c.x.Store(x)
+	if c.server.over.Load() {
+		x.Cancel(context.Cause(c.server.opts.Base)) // it came too late for cancelAll
+	}
 	failure := h.Handle()
 	c.x.Store(nil)
 	x.end()
 	return c.conclude(x, failure)
+}
+
+// abandon ends a request whose handler has panicked.
+func (c *conn) abandon(x *Exchange) {
+	c.x.Store(nil)
+	_ = c.net.Close()
+	x.Cancel(errPanicked)
+	x.end()
 }
 
 // conclude looks at a request that has been handled.
@@ -246,7 +261,7 @@ func (c *conn) conclude(x *Exchange, failure error) (again bool) {
 		c.linger()
 		return false
 	}
-	return c.ending != http1.Close
+	return c.ending != http1.Close && !c.spoiled.Load()
 }
 
 // refuse answers what is no request.
@@ -305,41 +320,57 @@ func (c *conn) informational(res *message.Response) error {
 
 // begin implements client.
 func (c *conn) begin(res *message.Response, body http1.Framing) error {
+	x := c.x.Load() // nil for what is no request
+	minor := 1
+	if x != nil {
+		minor = x.Request.Minor
+	}
+	head := headFraming(res, body, minor)
+	if head == http1.None && x != nil && x.Request.Method != http.MethodHead && mayHaveBody(res.Status) {
+		head, res.Length = http1.Length, 0 // HTTP/2 need not say that there is nothing, and here it would mean "until the end"
+	}
 	c.framing = body
-	c.ending = http1.KeepAlive
-	head := body
-	switch {
-	case res.Status < 200 || res.Status == http.StatusNoContent:
-	case body == http1.None && res.Length >= 0:
-		head = http1.Length // nothing, or the response to HEAD: the length that there would be
-	case body == http1.Chunked || body == http1.UntilClose:
-		// A body whose end is that of the instance's connection becomes chunked, so that one that breaks off does not look whole.
-		head = http1.Chunked
-	}
-	if x := c.x.Load(); x != nil {
-		if x.Request.Minor == 0 {
-			if head == http1.Chunked {
-				head, c.ending = http1.UntilClose, http1.Close
-			} else {
-				c.ending = http1.KeepAliveSaid
-			}
-		}
-		// The rest of the body must never be taken for the next request, and waiting for it before answering would let a slow
-		// client delay its own error.
-		if x.Request.Close || c.server.stopping() || !x.body.complete() {
-			c.ending = http1.Close
-		}
-	} else {
-		c.ending = http1.Close
-	}
 	if body != http1.None {
 		c.framing = head
+	}
+	switch {
+	// The rest of the body must never be taken for the next request, and waiting for it before answering would let a slow client delay
+	// its own error.
+	case x == nil, head == http1.UntilClose, x.Request.Close, c.server.stopping(), !x.body.complete():
+		c.ending = http1.Close
+	case minor == 0:
+		c.ending = http1.KeepAliveSaid
+	default:
+		c.ending = http1.KeepAlive
 	}
 	if cap(c.out) == 0 {
 		c.out = lendHead()[:0]
 	}
+	if !res.Header.Has(message.Date) {
+		res.Header.Add(message.Date, c.server.date()) // RFC 9110 section 6.6.1
+	}
 	c.out = http1.AppendResponse(c.out, res, head, c.ending)
 	return nil
+}
+
+// headFraming is what the head of a response says about a body of a framing.
+func headFraming(res *message.Response, body http1.Framing, minor int) http1.Framing {
+	switch {
+	case res.Status < 200 || res.Status == http.StatusNoContent:
+		return body
+	case body == http1.None && res.Length >= 0:
+		return http1.Length // nothing, or the response to HEAD: the length that there would be
+	case (body == http1.Chunked || body == http1.UntilClose) && minor == 0:
+		return http1.UntilClose
+	case body == http1.UntilClose:
+		return http1.Chunked // so that a body that breaks off does not look whole
+	}
+	return body
+}
+
+// mayHaveBody reports whether a final response of a status can have a body.
+func mayHaveBody(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
 // write implements client.
@@ -399,7 +430,10 @@ func (c *conn) interruptRead() { _ = c.net.SetReadDeadline(past) }
 func (c *conn) resumeRead() { _ = c.net.SetReadDeadline(time.Time{}) }
 
 // interrupt implements client.
-func (c *conn) interrupt() { _ = c.net.SetDeadline(past) }
+func (c *conn) interrupt() {
+	c.spoiled.Store(true)
+	_ = c.net.SetDeadline(past)
+}
 
 // take gives the connection to somebody else, with what has been read of it already.
 func (c *conn) take() (net.Conn, []byte) {
@@ -431,5 +465,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	data, err := b.body.Next(len(p))
 	return copy(p, data), err
 }
+
+// there implements bodySource.
+func (b *requestBody) there() int { return b.body.There() }
 
 func (b *requestBody) trailers() *message.Header { return &b.body.Trailers }

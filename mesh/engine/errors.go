@@ -17,6 +17,9 @@ var ErrCut = errors.New("response cut")
 // ErrClientGone is the cause of exchanges whose client has left, and is wrapped, with ErrCut, by failures to write to the client.
 var ErrClientGone = errors.New("client gone")
 
+// errPanicked is the cause of exchanges whose handler has panicked.
+var errPanicked = errors.New("serving the request panicked")
+
 // noResponse says what a failure before the response means.
 func (x *Exchange) noResponse(err error) error {
 	if cause := x.Cause(); cause != nil {

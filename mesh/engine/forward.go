@@ -9,6 +9,8 @@ import (
 	"github.com/weft-dev/weft/mesh/message"
 )
 
+var errInformational = errors.New("too many informational responses")
+
 // instanceBody is the body of an instance's response.
 type instanceBody interface {
 	// next returns bytes that hold until the following call; io.EOF at the end.
@@ -67,7 +69,10 @@ func (x *Exchange) exchange(c *instanceConn) (reusable bool, err error) {
 	return x.stopSending() && !x.response.Close && c.body.Done(), nil
 }
 
-// sendRequest sends the head, and as much of the body as is there in the same packet.
+// maxInformational bounds the 1xx responses to one request.
+const maxInformational = 100
+
+// sendRequest sends the head, with the body in the same packet if all of it is there.
 func (x *Exchange) sendRequest(c *instanceConn) error {
 	framing := http1.None
 	switch {
@@ -80,11 +85,13 @@ func (x *Exchange) sendRequest(c *instanceConn) error {
 	}
 	x.Request.Length = x.body.length
 	x.out = http1.AppendRequest(x.out[:0], &x.Request, framing)
+	body, whole := x.body.whole()
+	x.out = append(x.out, body...)
 	x.Moved()
 	if _, err := c.net.Write(x.out); err != nil {
 		return err
 	}
-	if x.body.length != 0 {
+	if !whole {
 		x.sendBody(c)
 	}
 	return nil
@@ -92,7 +99,7 @@ func (x *Exchange) sendRequest(c *instanceConn) error {
 
 // readResponse reads the head of the final response and passes informational ones on.
 func (x *Exchange) readResponse(c *instanceConn) (http1.Framing, error) {
-	for {
+	for range maxInformational {
 		var framing http1.Framing
 		var err error
 		c.head, framing, err = http1.ReadResponse(&c.reader, c.head, maxResponse, x.Request.Method, &x.response)
@@ -109,6 +116,7 @@ func (x *Exchange) readResponse(c *instanceConn) (http1.Framing, error) {
 			return framing, err
 		}
 	}
+	return http1.None, errInformational
 }
 
 // respond passes the final response on.

@@ -40,13 +40,13 @@ func (x *Exchange) sendBody(to *instanceConn) {
 	go s.run()
 }
 
-// stopSending returns when nothing is being sent any more, and whether the whole body was.
+// stopSending returns when nothing is being sent any more, and whether the whole body was and the instance's connection is as before.
 func (x *Exchange) stopSending() (complete bool) {
 	s := &x.sender
 	if !s.running {
 		return true
 	}
-	if !s.complete.Load() {
+	if complete = s.complete.Load(); !complete {
 		// It waits for the client or for the instance.
 		x.body.stop(x)
 		s.to.abort()
@@ -54,7 +54,7 @@ func (x *Exchange) stopSending() (complete bool) {
 	<-s.ended
 	s.running = false
 	s.to, s.body = nil, nil
-	return s.complete.Load()
+	return complete
 }
 
 func (s *sender) send() {

@@ -35,6 +35,10 @@ type Server struct {
 	handlers sync.Pool
 	h2       *http.Server
 	stop     atomic.Bool
+	// over is set when Base has ended.
+	over atomic.Bool
+	// clock is the text of Date fields and the second that it was made for.
+	clock atomic.Pointer[clock]
 
 	// mu guards the rest.
 	mu        sync.Mutex
@@ -66,7 +70,10 @@ func NewServer(opts Options) *Server {
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(opts.Log.Handler(), slog.LevelDebug),
 	}
-	context.AfterFunc(opts.Base, func() { s.cancelAll(context.Cause(opts.Base)) })
+	context.AfterFunc(opts.Base, func() {
+		s.over.Store(true)
+		s.cancelAll(context.Cause(opts.Base))
+	})
 	return s
 }
 
@@ -146,7 +153,7 @@ func (s *Server) admitConn(k *conn) *conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping() {
-		_ = k.net.Close()
+		_ = k.socket.Close()
 		return nil
 	}
 	s.conns[k] = struct{}{}
@@ -189,19 +196,23 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for l := range s.listeners {
 		_ = l.Close()
 	}
-	empty := make(chan struct{})
-	s.empty = empty
+	if s.empty == nil {
+		s.empty = make(chan struct{})
+	}
+	empty := s.empty
 	s.signalEmpty()
 	s.mu.Unlock()
-	err := s.h2.Shutdown(ctx)
+	h2 := make(chan error, 1)
+	go func() { h2 <- s.h2.Shutdown(ctx) }()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
 		s.closeIdle()
 		select {
 		case <-empty:
-			return err
+			return <-h2
 		case <-ctx.Done():
+			<-h2
 			return ctx.Err()
 		case <-ticker.C:
 		}
@@ -217,10 +228,10 @@ func (s *Server) Close() error {
 		_ = l.Close()
 	}
 	for c := range s.conns {
-		_ = c.net.Close()
+		_ = c.socket.Close() // that of TLS would say good-bye, and wait for a client that does not read
 	}
 	for c := range s.upgraded {
-		_ = c.net.Close()
+		_ = c.socket.Close()
 	}
 	return s.h2.Close()
 }

@@ -100,6 +100,12 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	h := s.handler()
 	x := h.Engine()
 	x.Begin(w, r)
+	if err := http1.CheckRequest(&x.Request); err != nil {
+		x.end()
+		s.release(h)
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
 	generation := x.current()
 	stop := context.AfterFunc(r.Context(), func() { x.cancelGeneration(generation, s.gone()) })
 	err := h.Handle()
@@ -175,6 +181,9 @@ type streamBody struct {
 // Read implements io.Reader.
 func (b *streamBody) Read(p []byte) (int, error) { return b.r.Body.Read(p) }
 
+// there implements bodySource. What net/http has received it does not tell.
+func (b *streamBody) there() int { return 0 }
+
 func (b *streamBody) trailers() *message.Header {
 	b.trailer.Reset()
 	for name, values := range b.r.Trailer {
@@ -200,7 +209,8 @@ func (t *stream) informational(res *message.Response) error {
 func setFields(h http.Header, from *message.Header, prefix string) {
 	fields := from.Fields()
 	for i := range fields {
-		name := prefix + http.CanonicalHeaderKey(fields[i].Name)
+		// net/http keeps names for longer than the exchange, in the tables of header compression.
+		name := prefix + http.CanonicalHeaderKey(strings.Clone(fields[i].Name))
 		h[name] = append(h[name], strings.Clone(fields[i].Value))
 	}
 }

@@ -36,7 +36,7 @@ func (s *Server) serveTLS(c net.Conn, cfg *tls.Config) {
 		return
 	}
 	k := newConn(s, t)
-	k.secure = true
+	k.secure, k.socket = true, c
 	k.raw = rawConn(c)
 	if s.admitConn(k) != nil {
 		k.serve()

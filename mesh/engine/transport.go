@@ -68,10 +68,21 @@ func (x *Exchange) forwardH2(up *Upstream) error {
 		return fmt.Errorf("%w: %w", ErrNoResponse, err)
 	}
 	defer func() { _ = res.Body.Close() }()
+	if err := sound(res); err != nil {
+		return err
+	}
 	body := readStreamResponse(&x.response, res, x.Request.Method)
 	from := &transportBody{res: res, buf: lendCopy()}
 	defer copyBuffers.Put(from.buf)
 	return x.respond(from, body)
+}
+
+// sound refuses what HTTP/1 could not say.
+func sound(res *http.Response) error {
+	if res.StatusCode < http.StatusOK || res.StatusCode > 999 {
+		return fmt.Errorf("%w: status %d", ErrNoResponse, res.StatusCode)
+	}
+	return nil
 }
 
 // outgoing builds the request of one attempt.
@@ -122,12 +133,23 @@ type outgoingBody struct {
 func (b *outgoingBody) Read(p []byte) (int, error) {
 	n, err := b.attemptBody.Read(p)
 	if err == io.EOF && b.out.Trailer != nil { //nolint:errorlint // io.Reader returns it bare
-		if trailers := b.body.src.trailers(); trailers != nil {
-			clear(b.out.Trailer)
-			setFields(b.out.Trailer, trailers, "")
-		}
+		b.takeTrailers()
 	}
 	return n, err
+}
+
+// takeTrailers is for the transport's goroutine: the exchange may have ended meanwhile.
+func (b *outgoingBody) takeTrailers() {
+	body := b.body
+	body.mu.Lock()
+	defer body.mu.Unlock()
+	if body.owner != b.attemptBody {
+		return
+	}
+	if trailers := body.src.trailers(); trailers != nil {
+		clear(b.out.Trailer)
+		setFields(b.out.Trailer, trailers, "")
+	}
 }
 
 // informational passes 1xx responses on, until the final response is there.
@@ -141,7 +163,10 @@ type informational struct {
 func (i *informational) forward(code int, header textproto.MIMEHeader) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.ended || code == http.StatusContinue && !i.x.Request.Header.Has(message.Expect) {
+	if i.ended || code == http.StatusSwitchingProtocols {
+		return nil // HTTP/2 has no 101, and a client of HTTP/1 would believe it
+	}
+	if code == http.StatusContinue && !i.x.Request.Header.Has(message.Expect) {
 		return nil
 	}
 	var res message.Response

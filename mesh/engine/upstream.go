@@ -45,6 +45,8 @@ type Upstream struct {
 
 	// mu guards the rest.
 	mu sync.Mutex
+	// closed is set when no connection is to be kept any more.
+	closed bool
 	// idle are the connections that carry nothing, the one that was used last at the end.
 	idle []*instanceConn
 	// sweeper closes those that have been idle for too long. It is set while there are any.
@@ -56,10 +58,12 @@ type Upstream struct {
 // NewUpstream returns the upstream at "ip:port". It dials on demand.
 func NewUpstream(address string) *Upstream { return &Upstream{address: address} }
 
-// Close closes idle connections. The upstream stays usable.
+// Close closes idle connections at once and others when they are no longer in use. Requests that are on their way may still use the
+// upstream.
 func (u *Upstream) Close() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.closed = true
 	for _, c := range u.idle {
 		c.close()
 	}
@@ -126,7 +130,7 @@ func (u *Upstream) put(c *instanceConn) {
 	c.since = time.Now()
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.idle) >= maxIdleConns {
+	if u.closed || len(u.idle) >= maxIdleConns {
 		c.close()
 		return
 	}

@@ -39,20 +39,25 @@ func (s *Server) inspectAll(now time.Time) bool {
 	return s.watching
 }
 
-// inspect ends a connection that is out of time, and the exchange of a client that has left. An event would be nicer for that, but the
+// inspect makes a connection that is out of time end, which its own goroutine then closes: closing one of TLS waits. It also ends the exchange of a client that has left. An event would be nicer for that, but the
 // runtime's poller has none for a peer that has closed behind data that nobody has read yet.
 func (c *conn) inspect(now time.Time) {
 	waited := now.Sub(time.Unix(0, c.since.Load()))
 	switch phase(c.phase.Load()) {
 	case phaseIdle:
 		if waited > idleTimeout {
-			_ = c.net.Close()
+			c.interrupt()
 		}
 	case phaseHead:
 		if waited > headTimeout {
-			_ = c.net.Close()
+			c.interrupt()
 		}
 	case phaseActive:
+		stalled := false
+		if began := c.writing.Load(); began != 0 && now.Sub(time.Unix(0, began)) > writeStall {
+			stalled = true
+			c.interrupt()
+		}
 		x := c.x.Load()
 		if x == nil || waited < watchAfter {
 			return
@@ -62,11 +67,7 @@ func (c *conn) inspect(now time.Time) {
 		if c.x.Load() != x {
 			return
 		}
-		if began := c.writing.Load(); began != 0 && now.Sub(time.Unix(0, began)) > writeStall {
-			c.interrupt()
-			x.cancelGeneration(generation, ErrClientGone)
-		}
-		if c.raw != nil && closed(c.raw) {
+		if stalled || c.raw != nil && closed(c.raw) {
 			x.cancelGeneration(generation, ErrClientGone)
 		}
 	}
@@ -94,7 +95,7 @@ func (s *Server) closeIdle() {
 	defer s.mu.Unlock()
 	for c := range s.conns {
 		if phase(c.phase.Load()) == phaseIdle && now.Sub(time.Unix(0, c.since.Load())) > newConnGrace {
-			_ = c.net.Close()
+			c.interruptRead() // a request that has come at this very moment is still served
 		}
 	}
 }
