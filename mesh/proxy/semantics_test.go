@@ -13,6 +13,7 @@ import (
 	"net/textproto"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -772,5 +773,107 @@ func TestNetworkProbes(t *testing.T) {
 	}
 	if h.gauge("weft_requests_total") != 0 || h.Waiting(asleep.GetName()) != 0 || h.InFlight(awake.GetName()) != 0 {
 		t.Error("a probe counted as load")
+	}
+}
+
+// TestRetryWithABodyToCome has an instance that closes the connection before the client has begun to send the body.
+func TestRetryWithABodyToCome(t *testing.T) {
+	t.Parallel()
+	for name, length := range map[string]string{"length": "Content-Length: 5\r\n", "chunked": "Transfer-Encoding: chunked\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := start(t)
+			var heads atomic.Int32
+			second := make(chan struct{})
+			h.raw(t, "late.test", func(conn net.Conn, in *bufio.Reader, head string) {
+				if heads.Add(1) == 1 {
+					return
+				}
+				close(second)
+				r, err := http.ReadRequest(bufio.NewReader(io.MultiReader(strings.NewReader(head), in)))
+				if err != nil {
+					return
+				}
+				body, _ := io.ReadAll(r.Body)
+				_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+			})
+			conn := h.dial(t)
+			_, _ = io.WriteString(conn, "PUT / HTTP/1.1\r\nHost: late.test\r\n"+length+"\r\n")
+			go func() {
+				select {
+				case <-second:
+				case <-t.Context().Done():
+				}
+				if name == "chunked" {
+					_, _ = io.WriteString(conn, "5\r\nhello\r\n0\r\n\r\n")
+				} else {
+					_, _ = io.WriteString(conn, "hello")
+				}
+			}()
+			if status, body, _ := readResponse(t, bufio.NewReader(conn)); status != http.StatusOK || body != "hello" {
+				t.Errorf("got %d, %q", status, body)
+			}
+		})
+	}
+}
+
+// TestRetryWithASmallBody has an instance that closes the connection when it has the whole request.
+func TestRetryWithASmallBody(t *testing.T) {
+	t.Parallel()
+	for method, want := range map[string]int{http.MethodPut: http.StatusOK, http.MethodPost: http.StatusBadGateway} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			h := start(t)
+			var heads atomic.Int32
+			h.raw(t, "small.test", func(conn net.Conn, in *bufio.Reader, _ string) {
+				body := make([]byte, 5)
+				if _, err := io.ReadFull(in, body); err == nil && heads.Add(1) > 1 {
+					_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"+string(body))
+				}
+			})
+			conn := h.dial(t)
+			_, _ = io.WriteString(conn, method+" / HTTP/1.1\r\nHost: small.test\r\nContent-Length: 5\r\n\r\nhello")
+			if status, body, _ := readResponse(t, bufio.NewReader(conn)); status != want || want == http.StatusOK && body != "hello" {
+				t.Errorf("got %d, %q, want %d", status, body, want)
+			}
+		})
+	}
+}
+
+// TestInformationalResponsesAreBounded has an instance that never comes to its response.
+func TestInformationalResponsesAreBounded(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	h.raw(t, "hints.test", func(conn net.Conn, _ *bufio.Reader, _ string) {
+		for {
+			if _, err := io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n"); err != nil {
+				return
+			}
+		}
+	})
+	if got, _ := h.get("hints.test", "/"); got.StatusCode != http.StatusBadGateway {
+		t.Errorf("got %d", got.StatusCode)
+	}
+}
+
+// TestDate checks that each response says when it was made, in the instance's words if it did.
+func TestDate(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	h.raw(t, "date.test", func(conn net.Conn, _ *bufio.Reader, head string) {
+		date := ""
+		if strings.HasPrefix(head, "GET /own") {
+			date = "Date: yesterday\r\n"
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n"+date+"Content-Length: 0\r\n\r\n")
+	})
+	if got, _ := h.get("date.test", "/own"); !slices.Equal(got.Header["Date"], []string{"yesterday"}) {
+		t.Errorf("got %q", got.Header["Date"])
+	}
+	for _, host := range []string{"date.test", "unknown.test"} {
+		got, _ := h.get(host, "/")
+		if at, err := http.ParseTime(got.Header.Get("Date")); err != nil || time.Since(at) > time.Minute {
+			t.Errorf("%s: got %q, %v", host, got.Header["Date"], err)
+		}
 	}
 }
