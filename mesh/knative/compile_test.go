@@ -83,27 +83,6 @@ func TestCompile(t *testing.T) {
 				}`,
 		},
 		{
-			// Existing YAML names the classes of istio, kourier and others, whose controllers have nothing to serve here.
-			name: "another ingress class",
-			route: func(t *testing.T) *servingv1.Route {
-				t.Helper()
-				r := routeWith(t, "hello", "http://hello.default.localhost", target{revision: "hello-00001", percent: 100})
-				r.Annotations = map[string]string{"networking.knative.dev/ingress-class": "kourier.ingress.networking.knative.dev"}
-				return r
-			},
-			want: `
-				name: "knative/default/hello"
-				virtual_hosts {
-					hosts: "hello.default.localhost"
-					rules { splits { backend: "revision/default/hello-00001" weight: 100 } }
-				}
-				virtual_hosts {
-					hosts: "hello.default" hosts: "hello.default.svc" hosts: "hello.default.svc.cluster.local"
-					visibility: CLUSTER_LOCAL
-					rules { splits { backend: "revision/default/hello-00001" weight: 100 } }
-				}`,
-		},
-		{
 			name: "cluster-local",
 			route: func(t *testing.T) *servingv1.Route {
 				t.Helper()
@@ -270,6 +249,22 @@ func TestCompile(t *testing.T) {
 				t.Errorf("Compile (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestEveryIngressClassIsServed: existing YAML names the classes of istio, kourier and others, whose controllers have nothing to serve here.
+func TestEveryIngressClassIsServed(t *testing.T) {
+	t.Parallel()
+	r := routeWith(t, "hello", "http://hello.default.localhost", target{revision: "hello-00001", percent: 100})
+	want := Compile(r, Naming{}, Policy{})
+	if len(want.GetVirtualHosts()) != 2 {
+		t.Fatalf("without a class: %v", want)
+	}
+	for _, key := range []string{"networking.knative.dev/ingress-class", "networking.knative.dev/ingress.class"} {
+		r.Annotations = map[string]string{key: "kourier.ingress.networking.knative.dev"}
+		if diff := cmp.Diff(want, Compile(r, Naming{}, Policy{}), protocmp.Transform()); diff != "" {
+			t.Errorf("with %s (-want +got):\n%s", key, diff)
+		}
 	}
 }
 
