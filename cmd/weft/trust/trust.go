@@ -1,5 +1,6 @@
 // Package trust makes the programs of this machine believe in the certificates of a platform, and undoes that. Commands weft trust and
-// weft down --purge use it. It knows the store of Debian and its relatives, which is a directory and a command.
+// weft down --purge use it. It knows the store of Debian and its relatives, which is a directory and a command, and
+// imports nothing else of Weft.
 package trust
 
 import (

@@ -1,5 +1,6 @@
 // Package accesslog is the filter that writes a line per request, shaped by a template, as Knative's request log does. The proxy
 // sets it up and gives it the template that the control plane distributes. While there is none it costs one atomic load.
+// It knows no config maps and must not import Kubernetes.
 package accesslog
 
 import (
