@@ -51,13 +51,15 @@ func least(c settings.Settings) int32 { return max(c.MinScale, 1) }
 
 // metric is what pa scales by. Without a target it is Kubernetes' default, whatever metric is named.
 func metric(pa *autoscalingv1alpha1.PodAutoscaler) autoscalingv2.MetricSpec {
-	const mebi, milli = 1 << 20, 1000
+	// A target has no upper bound in the annotation. Below most, it fits whatever it is converted to.
+	const mebi, milli, most = 1 << 20, 1000, math.MaxInt32
 	target, ok := settings.Target(pa)
 	if !ok {
 		return ofResource(corev1.ResourceCPU, autoscalingv2.MetricTarget{
 			Type: autoscalingv2.UtilizationMetricType, AverageUtilization: new(int32(defaultUtilization)),
 		})
 	}
+	target = min(target, most)
 	switch name := pa.Metric(); name {
 	case autoscaling.CPU:
 		return ofResource(corev1.ResourceCPU, autoscalingv2.MetricTarget{

@@ -68,6 +68,7 @@ func TestBuild(t *testing.T) {
 		{name: "unreachable", annotations: []string{"min-scale", "4"}, unreachable: true, min: 1, max: math.MaxInt32, metric: cpu(80)},
 		{name: "processor", annotations: []string{"metric", "cpu", "target", "49.5"}, min: 1, max: math.MaxInt32, metric: cpu(50)},
 		{name: "a target without a metric is of the processor", annotations: []string{"target", "60"}, min: 1, max: math.MaxInt32, metric: cpu(60)},
+		{name: "a target beyond all bounds", annotations: []string{"metric", "cpu", "target", "1e300"}, min: 1, max: math.MaxInt32, metric: cpu(math.MaxInt32)},
 		{name: "a target that is no number", annotations: []string{"metric", "memory", "target", "NaN"}, min: 1, max: math.MaxInt32, metric: cpu(80)},
 		{
 			name: "memory", annotations: []string{"metric", "memory", "target", "200"}, min: 1, max: math.MaxInt32,
