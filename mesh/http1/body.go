@@ -200,7 +200,7 @@ func parseChunkLine(line []byte) (int64, bool) {
 		return 0, false
 	}
 	extension := line[digits:]
-	return int64(size), len(extension) == 0 || extension[0] == ';' && all(extension, valueByte) //nolint:gosec // at most 60 bits
+	return int64(size), len(extension) == 0 || extension[0] == ';' && all(extension, valueByte)
 }
 
 // readTrailers reads what follows the last chunk.

@@ -1,12 +1,16 @@
 package http1
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/weft-dev/weft/mesh/message"
 )
@@ -82,4 +86,95 @@ func TestNamesInConnection(t *testing.T) {
 			t.Errorf("%d names: %v, want %v", names, err, want)
 		}
 	}
+}
+
+// FuzzChunked compares with net/http: a chunked body that this reader accepts is the same there, and ends at the same byte. However
+// it comes in, it is read the same.
+func FuzzChunked(f *testing.F) {
+	for _, seed := range []string{
+		"3\r\nabc\r\n0\r\n\r\nGET", "0\r\nX-A: b\r\n\r\n", "a;b=\"c\"\r\n0123456789\r\n00\r\n\r\n", "3 \r\nabc\r\n0\r\n\r\n", "3\nabc\r\n0\r\n\r\n",
+		"FFFFFFFFFFFFFFFF\r\n", "1\r\nab\r\n0\r\n\r\n", "0\r\n\r\n\r\n", "0\r\nA: b\r\n c: d\r\n\r\n", "-1\r\n", "0x1\r\na\r\n0\r\n\r\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	const head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		r := newReader(bytes.NewReader(raw))
+		got, err := drain(r, Chunked, 0)
+		slow, slowErr := drain(newReader(iotest.OneByteReader(bytes.NewReader(raw))), Chunked, 0)
+		if (err == nil) != (slowErr == nil) || err == nil && !bytes.Equal(got, slow) {
+			t.Fatalf("%q: at once %q, %v; byte by byte %q, %v", raw, got, err, slow, slowErr)
+		}
+		if err != nil {
+			return
+		}
+		in := bufio.NewReader(io.MultiReader(strings.NewReader(head), bytes.NewReader(raw)))
+		want, err := http.ReadRequest(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(want.Body)
+		if err != nil || !bytes.Equal(got, body) {
+			t.Fatalf("%q: got %q, want %q, %v", raw, got, body, err)
+		}
+		left, _ := io.ReadAll(r.remaining())
+		wantLeft, _ := io.ReadAll(in)
+		if !bytes.Equal(left, wantLeft) {
+			t.Errorf("%q: left %q, want %q", raw, left, wantLeft)
+		}
+	})
+}
+
+// remaining is what comes after what has been taken.
+func (r *Reader) remaining() io.Reader { return io.MultiReader(bytes.NewReader(r.Buffered()), r.src) }
+
+func mayHaveBody(status int) bool { return status >= 200 && status != http.StatusNoContent }
+
+// FuzzReadResponse compares with net/http: a response that this reader accepts means the same there. It is stricter than net/http in
+// what docs/decisions.md says.
+func FuzzReadResponse(f *testing.F) {
+	for _, seed := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", "HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nT: u\r\n\r\n",
+		"HTTP/1.0 200 OK\r\n\r\nuntil close", "HTTP/1.1 204 None\r\nContent-Length: 3\r\n\r\nabc", "HTTP/1.1 304 Same\r\nContent-Length: 3\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nConnection: close, x\r\nX: y\r\n\r\nabc", "HTTP/1.1 103 Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+	} {
+		f.Add([]byte(seed), false)
+		f.Add([]byte(seed), true)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte, head bool) {
+		if bytes.HasPrefix(raw, crlf) {
+			t.Skip("net/http wants the first line at once")
+		}
+		method := http.MethodGet
+		if head {
+			method = http.MethodHead
+		}
+		r := newReader(bytes.NewReader(raw))
+		var got message.Response
+		_, framing, err := ReadResponse(r, nil, 64<<10, method, &got)
+		if err != nil {
+			return
+		}
+		want, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), &http.Request{Method: method})
+		if err != nil && !mayHaveBody(got.Status) {
+			return // what such a response says about its body means nothing here
+		}
+		if err != nil {
+			t.Fatalf("net/http refuses %q: %v", raw, err)
+		}
+		defer func() { _ = want.Body.Close() }()
+		if got.Status != want.StatusCode || got.Minor != want.ProtoMinor {
+			t.Fatalf("%q: got %d HTTP/1.%d, want %d HTTP/1.%d", raw, got.Status, got.Minor, want.StatusCode, want.ProtoMinor)
+		}
+		for _, field := range got.Header.Fields() {
+			if !slices.Contains(want.Header.Values(field.Name), field.Value) {
+				t.Errorf("%q: %s: %q is not in %q", raw, field.Name, field.Value, want.Header.Values(field.Name))
+			}
+		}
+		body, err := drain(r, framing, got.Length)
+		wantBody, wantErr := io.ReadAll(want.Body)
+		if err == nil && (wantErr != nil || !bytes.Equal(body, wantBody)) {
+			t.Errorf("%q: body %q, want %q, %v", raw, body, wantBody, wantErr)
+		}
+	})
 }

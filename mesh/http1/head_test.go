@@ -162,8 +162,8 @@ func TestRequests(t *testing.T) {
 				if diff := cmp.Diff(tt.want, *got, cmp.AllowUnexported(message.Header{})); diff != "" {
 					t.Errorf("%s: (-want +got):\n%s", name, diff)
 				}
-				if rest := string(r.Buffered()); !strings.HasPrefix("rest", rest) {
-					t.Errorf("%s: left in the buffer: %q", name, rest)
+				if left := string(r.Buffered()); left != "rest"[:min(len(left), 4)] {
+					t.Errorf("%s: left in the buffer: %q", name, left)
 				}
 			}
 		})

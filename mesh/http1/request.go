@@ -132,7 +132,7 @@ func splitTarget(req *message.Request) error {
 		if !ok {
 			return errTarget
 		}
-		end := strings.IndexAny(rest, "/?#")
+		end := strings.IndexAny(rest, "/?")
 		authority := rest
 		req.Target = "/"
 		if end >= 0 {
@@ -147,7 +147,12 @@ func splitTarget(req *message.Request) error {
 		}
 		req.Host = authority
 	}
-	path, _, _ := strings.Cut(req.Target, "?")
+	return checkEscapes(req.Target)
+}
+
+// checkEscapes refuses a path that cannot be decoded.
+func checkEscapes(target string) error {
+	path, _, _ := strings.Cut(target, "?")
 	for i := strings.IndexByte(path, '%'); i >= 0; {
 		if i+2 >= len(path) || !isHex(path[i+1]) || !isHex(path[i+2]) {
 			return errTarget
@@ -191,11 +196,11 @@ func validHost(host string) bool {
 	}
 	rest := host
 	if strings.HasPrefix(host, "[") {
-		end := strings.IndexByte(host, ']')
-		if end < 0 {
+		_, after, closed := strings.Cut(host, "]")
+		if !closed {
 			return false
 		}
-		rest = host[end+1:]
+		rest = after
 		if rest != "" && rest[0] != ':' {
 			return false
 		}

@@ -185,7 +185,7 @@ func (h *Header) Only(m Match) (value string, ok bool) {
 
 // SetMatch is Set for a prepared name.
 func (h *Header) SetMatch(m Match, value string) {
-	if _, there := h.first(m); there {
+	if h.holds(m) {
 		h.replace(m.is, value)
 		return
 	}
@@ -198,20 +198,20 @@ func (h *Header) DelMatch(m Match) {
 		h.Del(m.id)
 		return
 	}
-	if _, there := h.first(m); there {
+	if h.holds(m) {
 		h.remove(m.is)
 	}
 }
 
-func (h *Header) first(m Match) (string, bool) {
+func (h *Header) holds(m Match) bool {
 	if h.Has(m.id) {
 		for i := range h.fields {
 			if m.is(&h.fields[i]) {
-				return h.fields[i].Value, true
+				return true
 			}
 		}
 	}
-	return "", false
+	return false
 }
 
 // replace gives the first field that is meant a value and removes the others. The caller has seen one.

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,9 +51,9 @@ func TestHeader(t *testing.T) {
 	}{
 		{"order and spelling stay", func(*Header) {}, before},
 		{"set what is there", func(h *Header) { h.Set(Forwarded, "e") }, []string{"host: a", "X-A: 1", "TE: b", "x-a: 2", "Forwarded: e"}},
-		{"set what is not", func(h *Header) { h.Set(Upgrade, "e") }, append(before[:len(before):len(before)], "Upgrade: e")},
+		{"set what is not", func(h *Header) { h.Set(Upgrade, "e") }, append(slices.Clip(before), "Upgrade: e")},
 		{"set a prepared name", func(h *Header) { h.SetMatch(MatchName("X-a"), "3") }, []string{"host: a", "X-A: 3", "TE: b", "Forwarded: c", "FORWARDED: d"}},
-		{"set a new one", func(h *Header) { h.SetMatch(MatchName("X-B"), "3") }, append(before[:len(before):len(before)], "X-B: 3")},
+		{"set a new one", func(h *Header) { h.SetMatch(MatchName("X-B"), "3") }, append(slices.Clip(before), "X-B: 3")},
 		{"delete", func(h *Header) { h.Del(Forwarded) }, before[:4]},
 		{"delete a prepared name", func(h *Header) { h.DelMatch(MatchName("x-A")) }, []string{"host: a", "TE: b", "Forwarded: c", "FORWARDED: d"}},
 		{"delete a set", func(h *Header) { h.DelAll(SetOf(Host, TE, Upgrade)) }, []string{"X-A: 1", "x-a: 2", "Forwarded: c", "FORWARDED: d"}},
