@@ -91,7 +91,7 @@ type Handler interface {
 
 // client is the side that a request came from: an HTTP/1 connection or a stream of HTTP/2. After begin come any number of writes, and
 // finish unless the response is cut.
-type client interface {
+type client interface { //nolint:interfacebloat // one side of a conversation; to divide it would say nothing
 	// informational sends a 1xx response.
 	informational(res *message.Response) error
 	// begin sends the head of the final response, which body follows. It may be held back until flush.

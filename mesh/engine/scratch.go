@@ -18,7 +18,7 @@ func (x *Exchange) Keep(b []byte) string {
 	if len(b) == 0 {
 		return ""
 	}
-	if have := len(x.scratch); have+len(b) <= cap(x.scratch) && unsafe.SliceData(b) == unsafe.SliceData(x.scratch[have:cap(x.scratch)]) {
+	if have := len(x.scratch); have+len(b) <= cap(x.scratch) && unsafe.SliceData(b) == unsafe.SliceData(x.scratch[have:cap(x.scratch)]) { //nolint:gosec // only compared
 		x.scratch = x.scratch[:have+len(b)]
 	}
 	return unsafe.String(&b[0], len(b)) //nolint:gosec // nobody writes there until the exchange is reset
