@@ -153,10 +153,9 @@ func chaosAnswer(conn net.Conn, in *bufio.Reader) bool {
 			runtime.Gosched()
 		}
 		return true
-	case "close":
+	case "close", "early":
+		// It says so: no proxy can know, and one that sends a POST just then must not send it again.
 		send(head + "Connection: close\r\n\r\n" + string(body))
-	case "early":
-		send(whole)
 	case "more":
 		return send(whole + "HTTP/1.1 200 OK\r\nX-Id: nobody\r\nContent-Length: 0\r\n\r\n")
 	case "cut":
