@@ -88,7 +88,17 @@ func TestNobodyWaitsForAnothersClose(t *testing.T) {
 			}
 			close(p.until)
 			<-acted
-			if _, err := socket.Read(make([]byte, 1)); err == nil {
+			ended := make(chan error, 1)
+			go func() {
+				_, err := socket.Read(make([]byte, 1))
+				ended <- err
+			}()
+			select {
+			case err := <-ended:
+				if err == nil {
+					t.Error("the client has sent nothing")
+				}
+			case <-time.After(2 * time.Second):
 				t.Error("the connection goes on")
 			}
 		})
