@@ -246,6 +246,8 @@ func FuzzReadRequest(f *testing.F) {
 		"OPTIONS * HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: [::1]:1\r\nConnection: close, x\r\nX: 1\r\n\r\n",
 		"BREW / HTTP/1.1\r\nHost:\r\nX:\t\x80\r\n\r\n",
+		"GET http://b%./c HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET http://b#/c HTTP/1.1\r\nHost: a\r\n\r\n",
 	} {
 		f.Add([]byte(seed))
 	}

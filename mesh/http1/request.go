@@ -142,7 +142,7 @@ func splitTarget(req *message.Request) error {
 				req.Target = "/" + req.Target
 			}
 		}
-		if authority == "" || !validHost(authority) || strings.IndexByte(authority, '@') >= 0 {
+		if authority == "" || !validHost(authority) || strings.ContainsAny(authority, "@%") {
 			return errTarget
 		}
 		req.Host = authority
