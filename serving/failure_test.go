@@ -44,7 +44,7 @@ func TestFailures(t *testing.T) {
 				State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Unix(1, 0)}},
 			},
 			wantReason:    "ContainerNotReady",
-			wantMessage:   `Container "user-container" is running, but its readiness probe has not succeeded yet.`,
+			wantMessage:   `Container "user-container" is running, but its readiness probe (a TCP connection to port 8080) has not succeeded yet.`,
 			wantServiceIs: "Unknown ContainerNotReady",
 		},
 	}
